@@ -1,0 +1,57 @@
+# make quickstart   train a LapCVAE and a VAE on photographs, compare them, and draw a picture: about six minutes on two cores
+# make test         the test suite, without the tests marked slow
+# make test-all     all of it
+# make check        linters, types, formatting, and C++ with warnings as errors
+# make bench        benchmarks against OpenCV and plain PyTorch
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
+CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
+
+.PHONY: quickstart test test-all check bench format clean
+.DELETE_ON_ERROR:
+
+quickstart: $(VENV)/quickstart.stamp
+	$(BIN)/python -m bench.quickstart --out out/quickstart
+
+test: $(VENV)/test.stamp
+	LAPCORE_STRICT=1 $(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/test.stamp
+	LAPCORE_STRICT=1 $(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+	$(BIN)/cmake -S . -B build/check -G Ninja -DLAPCORE_WERROR=ON -DCMAKE_BUILD_TYPE=Release \
+	    -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+	    -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) > /dev/null
+	$(BIN)/cmake --build build/check
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m bench.pyramid --json out/bench/pyramid.json
+	$(BIN)/python -m bench.gaussian --json out/bench/gaussian.json
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+clean:
+	rm -rf build out $(VENV) lapcore/_C*.so lapcore/_build.json *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "lapcore needs Python 3.11 or newer; say which one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+	    { rm -rf $(VENV); echo "no virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+# One stamp for each set of extras; a change of the sources or the pins installs again.
+$(VENV)/%.stamp: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e ".[$*]"
+	@touch $@

@@ -1,0 +1,64 @@
+#include "cpu/dispatch.h"
+
+#include <atomic>
+#include <stdexcept>
+
+namespace lapcore {
+
+namespace baseline {
+extern const Kernels kernels;
+}
+#if defined(LAPCORE_X86)
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+std::vector<const Kernels*> runnable() {
+    std::vector<const Kernels*> found{&baseline::kernels};
+#if defined(LAPCORE_X86)
+    __builtin_cpu_init();
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+                    __builtin_cpu_supports("f16c");
+    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
+    if (v3) found.push_back(&avx2::kernels);
+    if (v4) found.push_back(&avx512::kernels);
+#endif
+    return found;
+}
+
+std::atomic<const Kernels*>& chosen() {
+    static std::atomic<const Kernels*> current{runnable().back()};
+    return current;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
+
+std::string isa() { return kernels().name; }
+
+std::vector<std::string> isas() {
+    std::vector<std::string> names;
+    for (const auto* set : runnable()) names.emplace_back(set->name);
+    return names;
+}
+
+void use_isa(const std::string& name) {
+    for (const auto* set : runnable()) {
+        if (name == set->name) {
+            chosen() = set;
+            return;
+        }
+    }
+    throw std::invalid_argument("isa: this CPU or build has no '" + name + "'");
+}
+
+}  // namespace lapcore

@@ -1,0 +1,21 @@
+// The kernels of the best instruction set that this CPU runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cpu/pyramid.h"
+
+namespace lapcore {
+
+struct Kernels {
+    const char* name;
+    PyramidKernels pyramid;
+};
+
+const Kernels& kernels();
+std::string isa();
+std::vector<std::string> isas();        // those this CPU runs, best last
+void use_isa(const std::string& name);  // for tests and benchmarks; throws std::invalid_argument
+
+}  // namespace lapcore

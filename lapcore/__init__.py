@@ -1,0 +1,66 @@
+"""lapcore: fused kernels and readable models for multi-scale images.
+
+Pyramids:   pyr_down, pyr_up, gaussian_pyramid, laplacian_pyramid, collapse
+Noise:      random.bits, random.uniform, random.normal: functions of seeds and position alone
+Gaussians:  reparameterize, gaussian_kl, reparameterize_kl, gaussian_nll, DiagonalGaussian
+Models:     lapcore.models (imported when first used)
+Backends:   backend, explain
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from lapcore import backends as _backends
+from lapcore import errors
+from lapcore.backends import backend
+from lapcore.ops import OPS as _OPS
+from lapcore.ops import random
+from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
+from lapcore.ops.pyramid import collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DiagonalGaussian",
+    "backend",
+    "collapse",
+    "errors",
+    "explain",
+    "gaussian_kl",
+    "gaussian_nll",
+    "gaussian_pyramid",
+    "laplacian_pyramid",
+    "pyr_down",
+    "pyr_up",
+    "random",
+    "reparameterize",
+    "reparameterize_kl",
+]
+
+_LAZY = ("cli", "data", "metrics", "models", "nn", "sampling", "training")
+
+
+def explain(op: str, *tensors: Any) -> dict[str, str | None]:
+    """Which backends can run a call: each by name, with None if it can, or the reason why it cannot.
+
+    op: the name of an operation, e.g. "laplacian_pyramid" or "random.normal". tensors: its arguments; the first tensor among them (or
+    in a sequence among them) decides the device, without one it is the CPU. Nothing is computed.
+    Errors: ValueError for an unknown op.
+    """
+    if op not in _OPS:
+        raise ValueError(f"op: expected one of {', '.join(_OPS)}, got {op!r}")
+    flat = [
+        x for item in tensors for x in (item if isinstance(item, list | tuple) else (item,)) if isinstance(x, Tensor)
+    ]
+    return _backends.explain(_OPS[op].family, flat[0].device.type if flat else "cpu")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY:
+        return import_module(f"lapcore.{name}")
+    raise AttributeError(f"module 'lapcore' has no attribute {name!r}")

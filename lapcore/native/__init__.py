@@ -1,0 +1,50 @@
+"""The operations over `lapcore._C`: outputs are allocated here and pointers handed over.
+
+`load()` gives the module, or the exception that kept it from loading.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+
+@cache
+def load() -> ModuleType | Exception:
+    """lapcore._C, or why it is not there."""
+    try:
+        from lapcore import _C
+    except Exception as error:
+        return error
+    return _C
+
+
+@cache
+def build_report() -> dict[str, object]:
+    """What setup.py recorded of the native build; empty when the package was never installed."""
+    path = Path(__file__).parents[1] / "_build.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def missing() -> str | None:
+    """Why there is no native code, with the command that mends it; None when there is."""
+    error = load()
+    if isinstance(error, ModuleType):
+        return None
+    mend = "install a C++ compiler (for example g++), then: pip install --force-reinstall --no-deps lapcore"
+    report = build_report()
+    if not report:
+        return f"lapcore._C was never built ({error}); build it with: pip install ."
+    if report.get("reason"):
+        return f"lapcore._C was not built: {report['reason']}; {mend}"
+    return (
+        f"lapcore._C failed to load: {type(error).__name__}: {error}; rebuild it with: pip install --force-reinstall ."
+    )
+
+
+def has_cuda() -> bool:
+    """Whether the native build has CUDA kernels."""
+    module = load()
+    return isinstance(module, ModuleType) and bool(module.has_cuda)

@@ -1,0 +1,42 @@
+"""The public operations, one file per family, and the registry of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lapcore.ops import gaussian, pyramid, random
+
+
+@dataclass(frozen=True)
+class Op:
+    """One public operation: its name, its family (the file it lives in) and the torch.library operations it runs on."""
+
+    name: str
+    family: str
+    public: Callable[..., Any]
+    registered: tuple[str, ...]
+
+
+def _with_adjoint(name: str) -> tuple[str, ...]:
+    return (f"lapcore::{name}", f"lapcore::{name}_adjoint")
+
+
+OPS = {
+    op.name: op
+    for op in (
+        Op("pyr_down", "pyramid", pyramid.pyr_down, _with_adjoint("pyr_down")),
+        Op("pyr_up", "pyramid", pyramid.pyr_up, _with_adjoint("pyr_up")),
+        Op("gaussian_pyramid", "pyramid", pyramid.gaussian_pyramid, _with_adjoint("gaussian_pyramid")),
+        Op("laplacian_pyramid", "pyramid", pyramid.laplacian_pyramid, _with_adjoint("laplacian_pyramid")),
+        Op("collapse", "pyramid", pyramid.collapse, _with_adjoint("collapse")),
+        Op("random.bits", "random", random.bits, ("lapcore::random_bits",)),
+        Op("random.uniform", "random", random.uniform, ("lapcore::random_uniform",)),
+        Op("random.normal", "random", random.normal, ("lapcore::random_normal",)),
+        Op("reparameterize", "gaussian", gaussian.reparameterize, ("lapcore::reparameterize",)),
+        Op("gaussian_kl", "gaussian", gaussian.gaussian_kl, ("lapcore::gaussian_kl",)),
+        Op("reparameterize_kl", "gaussian", gaussian.reparameterize_kl, ("lapcore::reparameterize_kl",)),
+        Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, ("lapcore::gaussian_nll",)),
+    )
+}

@@ -1,0 +1,311 @@
+"""What is asked of every op in the registry (lapcore.ops.OPS), so that a new one cannot forget.
+
+An op enters by one line in EXAMPLES. Values and gradients are compared with the oracle in the family's own test file. Here it is
+asked that there is an oracle, a full docstring and a benchmark, and that autograd, torch.library, torch.compile, torch.export and
+every layout agree with plain eager calls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
+from torch.utils import _pytree as pytree
+
+import lapcore
+from lapcore.ops import OPS
+from tests.layouts import LAYOUTS
+from tests.tolerance import assert_close, assert_same_bits, to_numpy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Tensor = torch.Tensor
+
+
+class Call(NamedTuple):
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def four() -> tuple[Tensor, ...]:
+    """mean, logvar, prior_mean, prior_logvar."""
+    return tuple(draw(2, 3, 2, 4, seed=i) for i in range(4))
+
+
+SEEDS = torch.tensor([3, -(2**40)])
+
+EXAMPLES: dict[str, Callable[[], Call]] = {
+    "pyr_down": lambda: Call((draw(2, 3, 5, 6),), {"border": "symmetric"}),
+    "pyr_up": lambda: Call((draw(2, 2, 3, 4), (5, 8)), {}),
+    "gaussian_pyramid": lambda: Call((draw(2, 2, 5, 6), 2), {}),
+    "laplacian_pyramid": lambda: Call((draw(2, 2, 5, 6), 2), {"border": "circular"}),
+    "collapse": lambda: Call(([draw(2, 2, 5, 6), draw(2, 2, 3, 3, seed=1), draw(2, 2, 2, 2, seed=2)],), {}),
+    "random.bits": lambda: Call(((2, 3, 4), SEEDS), {"stream": 2**33}),
+    "random.uniform": lambda: Call(((2, 3, 4), SEEDS), {}),
+    "random.normal": lambda: Call(((2, 3, 4), SEEDS), {}),
+    "reparameterize": lambda: Call((*four()[:2], SEEDS), {"stream": 1}),
+    "gaussian_kl": lambda: Call(four(), {}),
+    "reparameterize_kl": lambda: Call((*four(), SEEDS), {}),
+    "gaussian_nll": lambda: Call(four()[:3], {}),
+}
+
+every_op = pytest.mark.parametrize("name", OPS)
+differentiable = pytest.mark.parametrize("name", [name for name in OPS if OPS[name].family != "random"])
+
+
+def is_float(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def map_floats(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    return pytree.tree_map(lambda leaf: function(leaf) if is_float(leaf) else leaf, tree)
+
+
+def floats(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(tree) if is_float(leaf)]
+
+
+def run(name: str, call: Call) -> list[Tensor]:
+    return pytree.tree_leaves(OPS[name].public(*call.args, **call.kwargs))
+
+
+def with_gradients(call: Call) -> Call:
+    return map_floats(lambda t: t.detach().clone().requires_grad_(), call)
+
+
+def incoming(outputs: list[Tensor]) -> list[Tensor]:
+    return [draw(*out.shape, seed=50 + i).to(out.dtype) for i, out in enumerate(outputs)]
+
+
+# What belongs to an op -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_op_has_an_example_and_every_example_an_op() -> None:
+    assert set(EXAMPLES) == set(OPS)
+    assert [op.name for op in OPS.values()] == list(OPS)
+
+
+@every_op
+def test_public_name(name: str) -> None:
+    public: Any = lapcore
+    for part in name.split("."):
+        public = getattr(public, part)
+    assert public is OPS[name].public
+    assert name.split(".")[0] in lapcore.__all__
+
+
+CONVENTIONS = {
+    "shapes": r"[Ss]hape|\(N",
+    "dtypes": r"[Dd]type|float32",
+    "errors": r"Errors?\b|Raises",
+    "determinism": r"[Dd]etermin",
+    "source": r"Source",
+}
+
+
+@every_op
+def test_docstring_states_the_conventions(name: str) -> None:
+    text = OPS[name].public.__doc__ or ""
+    missing = [what for what, pattern in CONVENTIONS.items() if not re.search(pattern, text)]
+    assert not missing, f"the docstring of {name} does not give its {', '.join(missing)}"
+
+
+@every_op
+def test_oracle_exists(name: str) -> None:
+    oracle = import_module(f"tests.oracle.{OPS[name].family}")
+    assert callable(getattr(oracle, name.split(".")[-1], None))
+    imports = re.findall(r"(?:import|from) (lapcore|torch)", Path(str(oracle.__file__)).read_text())
+    assert not imports, "an oracle is independent of what it judges"
+
+
+@every_op
+def test_benchmark_exists(name: str) -> None:
+    spec = util.find_spec(f"bench.{OPS[name].family}")
+    assert spec is not None and spec.origin, f"bench/{OPS[name].family}.py is missing"
+    assert re.search(rf"\blapcore\.{re.escape(name)}\b", Path(spec.origin).read_text()), f"no benchmark of {name}"
+
+
+@every_op
+def test_every_family_has_its_file_in_every_room(name: str) -> None:
+    family = OPS[name].family
+    for room in ("lapcore/ops", "lapcore/reference"):
+        assert (ROOT / room / f"{family}.py").is_file()
+    assert (ROOT / "tests" / "ops" / f"test_{family}.py").is_file()
+
+
+def test_the_registry_knows_every_registered_operator() -> None:
+    registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("lapcore::")}
+    assert registered == {name for op in OPS.values() for name in op.registered}
+
+
+def test_uninitialised_memory_is_poisoned() -> None:
+    x = torch.zeros(2, 3)
+    allocated = [torch.empty(2, 3), torch.empty_like(x), x.new_empty(4), torch.empty_strided((2,), (3,))]
+    assert all(torch.isnan(t).all() for t in allocated)
+    assert (torch.empty(5, dtype=torch.int16) == 32767).all()
+
+
+# Autograd ------------------------------------------------------------------------------------------------------------------------
+
+
+@differentiable
+def test_gradcheck(name: str) -> None:
+    call = with_gradients(EXAMPLES[name]())
+    flat, spec = pytree.tree_flatten(call)
+
+    def function(*leaves: object) -> tuple[Tensor, ...]:
+        return tuple(run(name, pytree.tree_unflatten(list(leaves), spec)))
+
+    assert torch.autograd.gradcheck(function, flat)
+    assert torch.autograd.gradgradcheck(function, flat, fast_mode=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+@differentiable
+def test_layouts(name: str, layout: Callable[[Tensor], Tensor]) -> None:
+    """Strided inputs and incoming gradients give what contiguous copies of them give."""
+    strided = map_floats(lambda t: layout(t.detach()).requires_grad_(), EXAMPLES[name]())
+    plain = map_floats(lambda t: t.detach().contiguous().requires_grad_(), strided)
+    got, want = run(name, strided), run(name, plain)
+    for a, b in zip(got, want, strict=True):
+        assert_same_bits(a, b)
+    grads = [layout(g) if g.dim() > 1 else g[:1].expand(g.shape) for g in incoming(want)]
+    got_grads = torch.autograd.grad(got, floats(strided), grads)
+    want_grads = torch.autograd.grad(want, floats(plain), [g.contiguous() for g in grads])
+    for a, b in zip(got_grads, want_grads, strict=True):
+        assert_close(a, to_numpy(b), 1e-13)
+
+
+@every_op
+def test_the_same_call_gives_the_same_bits(name: str) -> None:
+    for a, b in zip(run(name, EXAMPLES[name]()), run(name, EXAMPLES[name]()), strict=True):
+        assert_same_bits(a, b)
+
+
+# torch.compile, torch.library, torch.export ---------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A torch.compile backend that runs the graphs as they are and remembers every call of a lapcore operator."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[torch._ops.OpOverload, tuple[Any, ...], dict[str, Any]]] = []
+
+    def compile(self, graph: torch.fx.GraphModule, _inputs: list[Any]) -> Callable[..., Any]:
+        calls = self.calls
+
+        class Run(torch.fx.Interpreter):
+            def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                if str(target).startswith("lapcore."):
+                    calls.append((target, *pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))))
+                return super().call_function(target, args, kwargs)
+
+        return make_boxed_func(Run(graph).run)
+
+    def run(self, name: str, call: Call, dynamic: bool | None = None) -> list[Tensor]:
+        torch.compiler.reset()
+        backend = aot_autograd(fw_compiler=self.compile, bw_compiler=self.compile)
+        compiled = torch.compile(OPS[name].public, fullgraph=True, backend=backend, dynamic=dynamic)
+        return pytree.tree_leaves(compiled(*call.args, **call.kwargs))
+
+
+@every_op
+def test_compile_fullgraph_equals_eager(name: str) -> None:
+    recorder, call = Recorder(), EXAMPLES[name]()
+    for a, b in zip(recorder.run(name, call), run(name, call), strict=True):
+        assert_same_bits(a, b)
+    assert recorder.calls, "the graph holds none of lapcore's operators"
+
+
+@differentiable
+def test_compiled_gradients_equal_eager(name: str) -> None:
+    compiled, eager = with_gradients(EXAMPLES[name]()), with_gradients(EXAMPLES[name]())
+    got, want = Recorder().run(name, compiled), run(name, eager)
+    got_grads = torch.autograd.grad(got, floats(compiled), incoming(got))
+    for a, b in zip(got_grads, torch.autograd.grad(want, floats(eager), incoming(want)), strict=True):
+        assert_same_bits(a, b)
+
+
+@every_op
+def test_opcheck(name: str) -> None:
+    """torch.library's own checks on the calls that the compiled op, forward and backward, makes."""
+    recorder, call = Recorder(), with_gradients(EXAMPLES[name]())
+    outputs, inputs = recorder.run(name, call), floats(call)
+    if inputs:
+        torch.autograd.grad(outputs, inputs, incoming(outputs))
+    assert set(OPS[name].registered) <= {target.name() for target, _, _ in recorder.calls}
+    for target, args, kwargs in recorder.calls:
+        args, kwargs = map_floats(lambda t: t.detach().requires_grad_(bool(inputs)), (args, kwargs))
+        torch.library.opcheck(target, args, kwargs)
+
+
+@every_op
+def test_compile_with_dynamic_shapes(name: str) -> None:
+    """One compiled function serves batches of two sizes."""
+    torch.compiler.reset()
+    compiled = torch.compile(OPS[name].public, fullgraph=True, backend="aot_eager", dynamic=True)
+    for batch in (2, 5):
+        call = map_floats(lambda t, batch=batch: t.repeat(batch, *[1] * (t.dim() - 1)), EXAMPLES[name]())
+        call = pytree.tree_map_only(
+            Tensor, lambda t, batch=batch: t.repeat(batch) if t.dtype is torch.int64 else t, call
+        )
+        if OPS[name].family == "random":
+            call = Call(((2 * batch, 3, 4), *call.args[1:]), call.kwargs)
+        got = pytree.tree_leaves(compiled(*call.args, **call.kwargs))
+        for a, b in zip(got, run(name, call), strict=True):
+            assert_same_bits(a, b)
+
+
+@every_op
+def test_export(name: str) -> None:
+    call = EXAMPLES[name]()
+    tensors = {i: leaf for i, leaf in enumerate(pytree.tree_leaves(call)) if isinstance(leaf, Tensor)}
+    flat, spec = pytree.tree_flatten(call)
+
+    class Module(torch.nn.Module):
+        def forward(self, *given: Tensor) -> list[Tensor]:
+            leaves = list(flat)
+            for i, tensor in zip(tensors, given, strict=True):
+                leaves[i] = tensor
+            return run(name, pytree.tree_unflatten(leaves, spec))
+
+    inputs = tuple(t.clone() for t in tensors.values())
+    exported = torch.export.export(Module(), inputs).module()
+    for a, b in zip(exported(*inputs), run(name, call), strict=True):
+        assert_same_bits(a, b)
+
+
+def test_inductor_fuses_around_the_ops() -> None:
+    """The default compiler, with its own kernels before and after ours, forward and backward."""
+    from torch._inductor.exc import InductorError
+
+    def function(x: Tensor, logvar: Tensor) -> Tensor:
+        bands = lapcore.laplacian_pyramid(torch.tanh(x), 2)
+        z, kl = lapcore.reparameterize_kl(bands[0] * 2, logvar, seeds=SEEDS)
+        return lapcore.collapse([z, *bands[1:]]).square().mean() + kl.sum()
+
+    torch.compiler.reset()
+    inputs = [draw(2, 3, 9, 7, seed=i).float().requires_grad_() for i in range(2)]
+    try:
+        got = torch.compile(function, fullgraph=True)(*inputs)
+        got_grads = torch.autograd.grad(got, inputs)
+    except InductorError as error:
+        if "InvalidCxxCompiler" in str(error) or "No working C++ compiler" in str(error):
+            pytest.skip("torch.compile's default backend needs a C++ compiler")
+        raise
+    want = function(*inputs)
+    assert_close(got, to_numpy(want), 1e-5 * abs(float(want)))
+    for a, b in zip(got_grads, torch.autograd.grad(want, inputs), strict=True):
+        assert_close(a, to_numpy(b), 1e-5 * float(b.abs().max()))

@@ -1,0 +1,403 @@
+"""lapcore.random against Philox4x32-10's published vectors, the float64 oracle, and statistics."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lapcore
+from tests import strategies
+from tests.oracle import random as oracle
+from tests.tolerance import NORMAL, assert_close, assert_same_bits
+
+DRAWS = {"bits": lapcore.random.bits, "uniform": lapcore.random.uniform, "normal": lapcore.random.normal}
+draws = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+SEEDS = (0, 1, 7, -1, -(2**33) - 5, 2**32, 2**32 + 1, 2**40 + 3, INT64_MAX, INT64_MIN)
+STREAMS = (0, 1, 2**31, 2**32 - 1, 2**32, 2**40 + 9, INT64_MAX)
+
+# Seeds whose block 0 holds a word at an end of the range, found by exhaustive search: seed -> (lane, word).
+EXTREME_WORDS = {
+    1343428: (3, 0x00000000),
+    293046734: (1, 0x00000000),
+    627779616: (2, 0x00000000),
+    454088803: (1, 0xFFFFFFFF),
+    1352247272: (0, 0xFFFFFFFF),
+    111254071: (0, 0xFFFFFF82),
+    186408231: (2, 0xFFFFFF81),
+    39075: (3, 0xFFFFFF7F),
+    178432074: (3, 0xFFFFFF7F),
+}
+
+
+def as_uint32(bits: torch.Tensor) -> np.ndarray:
+    assert bits.dtype == torch.int32
+    return bits.cpu().numpy().view(np.uint32)
+
+
+# The oracle itself -------------------------------------------------------------------------------------------------------------
+
+KNOWN_ANSWERS = [  # Random123's kat_vectors, philox 4x32 with 10 rounds: counter, key, result
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+def words(text: str) -> list[int]:
+    return [int(word, 16) for word in text.split()]
+
+
+@pytest.mark.parametrize(("counter", "key", "result"), KNOWN_ANSWERS, ids=["zeros", "ones", "pi"])
+def test_oracle_gives_the_known_answers(counter: str, key: str, result: str) -> None:
+    assert [int(word) for word in oracle.philox4x32(words(counter), words(key))] == words(result)
+
+
+def test_oracle_uniform_is_the_rounded_exact_value() -> None:
+    from fractions import Fraction
+
+    for word in (0, 1, 2, 3, 2**24 - 1, 2**24 + 1, 2**31, 0xFFFFFF7E, 0xFFFFFF7F, 0x12345678):
+        exact = Fraction(2 * word + 1, 2**33)
+        got = oracle.to_uniform(np.array([word], dtype=np.uint32))[0]
+        error = abs(Fraction(float(got)) - exact)
+        for neighbour in (np.nextafter(got, np.float32(0)), np.nextafter(got, np.float32(2))):
+            assert error <= abs(Fraction(float(neighbour)) - exact)
+    top = oracle.to_uniform(np.array([0xFFFFFF80, 0xFFFFFFFF], dtype=np.uint32))
+    assert (top == np.float32(1 - 2.0**-24)).all()
+
+
+# Bits --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_bits_of_seed_zero_are_the_known_answer() -> None:
+    assert as_uint32(lapcore.random.bits((4,), 0)).tolist() == words(KNOWN_ANSWERS[0][2])
+
+
+def test_known_seeds_reach_both_ends() -> None:
+    for seed, (lane, word) in EXTREME_WORDS.items():
+        assert as_uint32(lapcore.random.bits((4,), seed))[lane] == word
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_bits_equal_the_oracle(seed: int, stream: int) -> None:
+    shape = (3, 2, 5)
+    np.testing.assert_array_equal(
+        as_uint32(lapcore.random.bits(shape, seed, stream=stream)), oracle.bits(shape, seed, stream)
+    )
+    rows = [seed, 5, seed]
+    np.testing.assert_array_equal(
+        as_uint32(lapcore.random.bits(shape, torch.tensor(rows), stream=stream)), oracle.bits(shape, rows, stream)
+    )
+
+
+@given(
+    shape=st.lists(st.integers(0, 6), min_size=1, max_size=4).map(tuple),
+    seeds=st.data(),
+    stream=strategies.streams,
+)
+def test_bits_equal_the_oracle_everywhere(shape: tuple[int, ...], seeds: st.DataObject, stream: int) -> None:
+    one = seeds.draw(strategies.seeds)
+    np.testing.assert_array_equal(
+        as_uint32(lapcore.random.bits(shape, one, stream=stream)), oracle.bits(shape, one, stream)
+    )
+    rows = seeds.draw(st.lists(strategies.seeds, min_size=shape[0], max_size=shape[0]))
+    per_row = torch.tensor(rows, dtype=torch.int64)
+    np.testing.assert_array_equal(
+        as_uint32(lapcore.random.bits(shape, per_row, stream=stream)), oracle.bits(shape, rows, stream)
+    )
+
+
+def test_long_rows_equal_the_oracle() -> None:
+    shape = (2, 3, 100_003)
+    np.testing.assert_array_equal(as_uint32(lapcore.random.bits(shape, 11)), oracle.bits(shape, 11))
+    np.testing.assert_array_equal(
+        as_uint32(lapcore.random.bits(shape, torch.tensor([11, -3]))), oracle.bits(shape, [11, -3])
+    )
+
+
+# Uniforms ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_uniforms_equal_the_oracle_to_the_bit(seed: int) -> None:
+    got = lapcore.random.uniform((7, 1001), seed, stream=3)
+    assert got.dtype == torch.float32
+    np.testing.assert_array_equal(got.numpy(), oracle.uniform((7, 1001), seed, 3))
+
+
+def test_uniforms_are_inside_the_open_interval_at_both_ends() -> None:
+    seeds = list(EXTREME_WORDS)
+    got = lapcore.random.uniform((len(seeds), 4), torch.tensor(seeds))
+    assert (got > 0).all() and (got < 1).all()
+    np.testing.assert_array_equal(got.numpy(), oracle.uniform((len(seeds), 4), seeds))
+    by_word = {word: float(got[i, lane]) for i, (lane, word) in enumerate(EXTREME_WORDS.values())}
+    assert by_word[0] == 2.0**-33
+    assert by_word[0xFFFFFFFF] == by_word[0xFFFFFF82] == by_word[0xFFFFFF7F] == 1 - 2.0**-24
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_16_bit_uniforms_are_rounded_once_and_kept_inside(dtype: torch.dtype) -> None:
+    seeds = torch.cat([torch.arange(100), torch.tensor(list(EXTREME_WORDS))])
+    got = lapcore.random.uniform((len(seeds), 40), seeds, dtype=dtype)
+    rounded = lapcore.random.uniform((len(seeds), 40), seeds).to(dtype)
+    inside = (rounded > 0) & (rounded < 1)
+    assert got.dtype == dtype
+    assert_same_bits(got[inside], rounded[inside])
+    assert (~inside).any(), "float16 rounds some of these to 1"
+    assert (got > 0).all() and (got < 1).all()
+    assert_close(got, rounded.double().numpy(), torch.finfo(dtype).eps / 2)
+
+
+def test_float64_uniforms() -> None:
+    single, double = lapcore.random.uniform((3, 501), 5), lapcore.random.uniform((3, 501), 5, dtype=torch.float64)
+    assert double.dtype == torch.float64
+    assert_close(double, single.double().numpy(), 2.0**-24)
+    assert (double > 0).all() and (double < 1).all()
+
+
+# Normals -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_normals_are_within_the_contract(seed: int) -> None:
+    for shape in ((5,), (4, 3), (2, 3, 333)):
+        assert_close(lapcore.random.normal(shape, seed, stream=2), oracle.normal(shape, seed, 2), NORMAL)
+        rows = [seed + i if seed < 0 else seed - i for i in range(shape[0])]
+        got = lapcore.random.normal(shape, torch.tensor(rows), stream=2)
+        assert got.dtype == torch.float32
+        assert_close(got, oracle.normal(shape, rows, 2), NORMAL)
+
+
+def test_normals_at_the_ends_of_the_uniforms() -> None:
+    seeds = list(EXTREME_WORDS)
+    got = lapcore.random.normal((len(seeds), 4), torch.tensor(seeds))
+    assert torch.isfinite(got).all()
+    assert_close(got, oracle.normal((len(seeds), 4), seeds), NORMAL)
+    smallest = got[seeds.index(627779616), 2:]  # u = 2^-33: the largest radius there is
+    assert float(smallest.double().norm()) == pytest.approx(math.sqrt(2 * 33 * math.log(2)), abs=1e-5)
+    largest = got[seeds.index(1352247272), :2]  # u = 1 - 2^-24: the smallest
+    assert 0 < float(largest.double().norm()) < 3.5e-4
+
+
+def test_a_million_normals_are_within_the_contract() -> None:
+    shape = (4, 250_000)
+    assert_close(lapcore.random.normal(shape, torch.arange(4)), oracle.normal(shape, range(4)), NORMAL)
+
+
+def test_normals_in_other_dtypes() -> None:
+    single = lapcore.random.normal((3, 501), 5)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert_same_bits(lapcore.random.normal((3, 501), 5, dtype=dtype), single.to(dtype))
+    double = lapcore.random.normal((3, 501), 5, dtype=torch.float64)
+    assert double.dtype == torch.float64
+    assert_close(double, oracle.normal((3, 501), 5), NORMAL)
+
+
+# Seeds, rows and shapes --------------------------------------------------------------------------------------------------------
+
+
+@draws
+def test_an_int_seed_counts_over_the_whole_tensor(draw: Callable[..., torch.Tensor]) -> None:
+    flat = draw((60,), 9)
+    for shape in ((3, 20), (5, 3, 4), (60, 1, 1), (1, 60)):
+        assert_same_bits(draw(shape, 9), flat.view(shape))
+
+
+@draws
+def test_a_tensor_seed_counts_inside_each_row(draw: Callable[..., torch.Tensor]) -> None:
+    rows = draw((3, 4, 5), torch.tensor([9, 2**35, -1]))
+    for row, seed in zip(rows, (9, 2**35, -1), strict=True):
+        assert_same_bits(row.reshape(-1), draw((20,), seed))
+
+
+@draws
+def test_rows_do_not_depend_on_their_batch(draw: Callable[..., torch.Tensor]) -> None:
+    seeds = torch.tensor([5, -7, 5, 2**60, 0])
+    whole = draw((5, 3, 7), seeds, stream=4)
+    for i in range(5):
+        assert_same_bits(whole[i : i + 1], draw((1, 3, 7), seeds[i : i + 1], stream=4))
+    order = torch.tensor([4, 2, 0, 3, 1])
+    assert_same_bits(draw((5, 3, 7), seeds[order], stream=4), whole[order])
+    assert_same_bits(whole[0], whole[2])
+
+
+@draws
+def test_a_prefix_of_a_longer_row_is_the_shorter_row(draw: Callable[..., torch.Tensor]) -> None:
+    seeds = torch.tensor([1, 2])
+    longer = draw((2, 1000), seeds)
+    for length in (1, 2, 3, 4, 5, 7, 8, 997):
+        assert_same_bits(draw((2, length), seeds), longer[:, :length])
+
+
+@draws
+def test_seeds_may_have_any_stride(draw: Callable[..., torch.Tensor]) -> None:
+    seeds = torch.arange(40)[3::9]
+    assert_same_bits(draw((5, 6), seeds), draw((5, 6), seeds.contiguous()))
+    one = torch.tensor([12]).expand(5)
+    assert_same_bits(draw((5, 6), one), draw((5, 6), one.contiguous()))
+
+
+@draws
+def test_threads_do_not_matter(draw: Callable[..., torch.Tensor]) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = draw((3, 50_001), 8)
+        torch.set_num_threads(2)
+        assert_same_bits(draw((3, 50_001), 8), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+@draws
+def test_torch_generators_play_no_part(draw: Callable[..., torch.Tensor]) -> None:
+    state = torch.random.get_rng_state()
+    first = draw((100,), 3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert_same_bits(draw((100,), 3), first)
+
+
+def test_another_process_draws_the_same() -> None:
+    code = "import lapcore; print(lapcore.random.normal((2, 9), -5, stream=7).view(-1).tolist())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == str(lapcore.random.normal((2, 9), -5, stream=7).view(-1).tolist())
+
+
+@draws
+def test_empty_and_small_shapes(draw: Callable[..., torch.Tensor]) -> None:
+    assert draw((0,), 1).shape == (0,)
+    assert draw((3, 0, 2), 1).shape == (3, 0, 2)
+    assert draw((0, 4), torch.zeros(0, dtype=torch.int64)).shape == (0, 4)
+    assert draw((3,), torch.tensor([1, 2, 3])).shape == (3,)
+    assert draw(torch.Size((2, 2)), 1).shape == (2, 2)
+    assert draw([2, 2], 1).shape == (2, 2)
+
+
+@draws
+def test_the_result_lives_where_it_was_asked_for(draw: Callable[..., torch.Tensor]) -> None:
+    got = draw((2, 3), 1, device="cpu")
+    assert got.device.type == "cpu"
+    assert got.is_contiguous()
+    assert not got.requires_grad
+
+
+# Errors ------------------------------------------------------------------------------------------------------------------------
+
+
+@draws
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (((3, -1), 1), "shape"),
+        (((3, 1.5), 1), "shape"),
+        (("3", 1), "shape"),
+        (((3, 4), 1.0), "seeds"),
+        (((3, 4), "1"), "seeds"),
+        (((3, 4), None), "seeds"),
+        (((3, 4), 2**64), "seed"),
+        (((3, 4), -(2**63) - 1), "seed"),
+        (((3, 4), torch.zeros(4, dtype=torch.int64)), "seeds"),
+        (((3, 4), torch.zeros(3, 1, dtype=torch.int64)), "seeds"),
+        (((3, 4), torch.zeros(3)), "seeds"),
+        (((3, 4), torch.zeros(3, dtype=torch.int32)), "seeds"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else None,
+)
+def test_bad_arguments_are_named(draw: Callable[..., torch.Tensor], arguments: tuple[object, ...], names: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=names):
+        draw(*arguments)
+
+
+@draws
+@pytest.mark.parametrize("stream", [1.5, "0", None, 2**64])
+def test_bad_streams_are_named(draw: Callable[..., torch.Tensor], stream: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="stream"):
+        draw((3, 4), 1, stream=stream)
+
+
+@pytest.mark.parametrize("draw", [lapcore.random.uniform, lapcore.random.normal])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.complex64, "float32"])
+def test_bad_dtypes_are_named(draw: Callable[..., torch.Tensor], dtype: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="dtype"):
+        draw((3, 4), 1, dtype=dtype)
+
+
+# Statistics: each bound is 4 or 5 standard deviations of its statistic, and the seeds are fixed -----------------------------------
+
+COUNT = 2**20
+
+
+def test_every_bit_is_fair_and_the_words_are_spread() -> None:
+    drawn = as_uint32(lapcore.random.bits((COUNT,), 101))
+    for bit in range(32):
+        assert abs(int(((drawn >> bit) & 1).sum()) - COUNT / 2) < 5 * math.sqrt(COUNT) / 2
+    counts = np.bincount(drawn >> 22, minlength=1024)
+    chi2 = ((counts - COUNT / 1024) ** 2 / (COUNT / 1024)).sum()
+    assert abs(chi2 - 1023) < 5 * math.sqrt(2 * 1023)
+    assert len(np.unique(drawn)) > COUNT - 5 * 128 - 128  # birthday: about n^2 / 2^33 = 128 repeats
+
+
+def test_moments() -> None:
+    u = lapcore.random.uniform((COUNT,), 102).double()
+    z = lapcore.random.normal((COUNT,), 103).double()
+    for power, mean, variance in ((1, 1 / 2, 1 / 12), (2, 1 / 3, 4 / 45), (3, 1 / 4, 9 / 112)):
+        assert abs(float((u**power).mean()) - mean) < 5 * math.sqrt(variance / COUNT)
+    for power, mean, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs(float((z**power).mean()) - mean) < 5 * math.sqrt(variance / COUNT)
+
+
+def test_kolmogorov_smirnov() -> None:
+    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed (test extra)")
+    for seed in (104, -105, 2**50):
+        u = lapcore.random.uniform((COUNT // 4,), seed).double().numpy()
+        z = lapcore.random.normal((COUNT // 4,), seed).double().numpy()
+        assert stats.kstest(u, "uniform").pvalue > 1e-4
+        assert stats.kstest(z, "norm").pvalue > 1e-4
+
+
+def test_tails_to_five_sigma_and_beyond() -> None:
+    """2^23 normals; 5 are expected beyond 5 sigma, and none beyond the largest radius 6.7637."""
+    z = lapcore.random.normal((2**23,), 1000).abs()
+    for limit in (2.0, 3.0, 4.0, 4.5):
+        expected = z.numel() * math.erfc(limit / math.sqrt(2))
+        assert abs(int((z > limit).sum()) - expected) < 4 * math.sqrt(expected), limit
+    assert 1 <= int((z > 5).sum()) <= 15
+    assert float(z.max()) <= math.sqrt(2 * 33 * math.log(2)) + NORMAL
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a.double(), b.double()
+    return float(((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std()))
+
+
+def test_seeds_streams_rows_and_neighbours_are_independent() -> None:
+    count = 2**18
+    base = lapcore.random.normal((count,), 50)
+    others = {
+        "next seed": lapcore.random.normal((count,), 51),
+        "seed with another high word": lapcore.random.normal((count,), 50 + 2**32),
+        "negated seed": lapcore.random.normal((count,), -50),
+        "next stream": lapcore.random.normal((count,), 50, stream=1),
+        "stream with another high word": lapcore.random.normal((count,), 50, stream=2**32),
+        "seed and stream exchanged": lapcore.random.normal((count,), 0, stream=50),
+    }
+    for lag in (1, 2, 3, 4, 64):
+        others[f"lag {lag}"] = base.roll(lag)
+    for name, other in others.items():
+        assert abs(correlation(base, other)) < 5 / math.sqrt(count), name
+        assert abs(correlation(base**2, other**2)) < 5 / math.sqrt(count), name
+    rows = lapcore.random.normal((256, 4096), torch.arange(256)).double()
+    products = (rows @ rows.T / math.sqrt(4096))[~torch.eye(256, dtype=torch.bool)]
+    assert float(products.abs().max()) < 6
+    assert abs(float(products.std()) - 1) < 0.02
