@@ -1,0 +1,144 @@
+"""From a dataset to the batches of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lapcore.data.images import to_model_range
+from lapcore.errors import DataError
+from lapcore.training import order
+from lapcore.training.config import TrainConfig
+
+IN_MEMORY_BYTES = 2 << 30
+_Item = tuple[Tensor, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: Tensor  # float32 (n, C, H, W) in [-1, 1]
+    labels: Tensor  # int64 (n,)
+    seeds: Tensor  # int64 (n,), the noise of each image
+
+
+class Feed:
+    """Batches of process `rank` of `world`, on `device`; at a step they are a function of (config.seed, step) alone.
+
+    Images come as (C, H, W) = `shape` or are a DataError that names them, raised here and not in a worker.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[_Item],
+        shape: Sequence[int],
+        config: TrainConfig,
+        total_steps: int,
+        device: torch.device,
+        rank: int,
+        world: int,
+    ) -> None:
+        self._config, self._device, self._rank, self._world = config, device, rank, world
+        self._dataset = _Checked(dataset, tuple(shape))
+        self._count = len(self._dataset)
+        self._memory: tuple[Tensor, Tensor] | None = None
+        first = self._dataset[0]
+        if isinstance(first, DataError):
+            raise first
+        small = self._count * torch.Size(shape).numel() < IN_MEMORY_BYTES
+        if (
+            config.in_memory
+            if config.in_memory is not None
+            else small and total_steps * config.batch_size >= self._count
+        ):
+            self._memory = self._load()
+
+    def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
+        """For each step of the run from `start` to below `stop`, the batch in its accumulated parts."""
+        read = self._read(_Indices(self, start, stop))
+        for step in range(start, stop):
+            yield [self._batch(*next(read), places) for places in self._places(step)]
+
+    def indices(self, step: int) -> list[Tensor]:
+        """Which images each part of a step is made of."""
+        return [order.images_at(self._config.seed, places, self._count) for places in self._places(step)]
+
+    def _places(self, step: int) -> tuple[Tensor, ...]:
+        places = order.places(step, self._config.batch_size, self._rank, self._world)
+        return places.chunk(self._config.accumulate)
+
+    def _read(self, batches: Iterable[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._memory is None:
+            return _loaded(self._dataset, batches, self._config.num_workers)
+        images, labels = self._memory
+        indices = (torch.tensor(batch, device=self._device) for batch in batches)
+        return ((images[index], labels[index]) for index in indices)
+
+    def _batch(self, images: Tensor, labels: Tensor, places: Tensor) -> Batch:
+        images = to_model_range(images.to(self._device, non_blocking=True))
+        if self._config.flip:
+            mirrored = order.flips(self._config.seed, places).to(self._device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        seeds = order.noise_seeds(self._config.seed, places).to(self._device)
+        return Batch(images, labels.to(self._device, non_blocking=True), seeds)
+
+    def _load(self) -> tuple[Tensor, Tensor]:
+        parts = [list(range(i, min(i + 64, self._count))) for i in range(0, self._count, 64)]
+        images, labels = zip(*_loaded(self._dataset, parts, self._config.num_workers), strict=True)
+        return torch.cat(images).to(self._device), torch.cat(labels).to(self._device)
+
+
+@dataclass(frozen=True)
+class _Indices:
+    """The parts of all steps from `start` to below `stop`, made as they are asked for."""
+
+    feed: Feed
+    start: int
+    stop: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (part.tolist() for step in range(self.start, self.stop) for part in self.feed.indices(step))
+
+
+class _Checked(Dataset[_Item | DataError]):
+    """Items of the shape asked for, or the error: raised in a worker, it would arrive as the text of a traceback."""
+
+    def __init__(self, dataset: Dataset[_Item], shape: tuple[int, ...]) -> None:
+        self._dataset, self._shape = dataset, shape
+        if len(self) == 0:
+            raise DataError("dataset: expected at least one image, got none")
+
+    def __len__(self) -> int:
+        return len(self._dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> _Item | DataError:
+        try:
+            image, label = self._dataset[index]
+        except DataError as error:
+            return error
+        if image.dtype != torch.uint8 or tuple(image.shape) != self._shape:
+            name = self._dataset.name(index) if hasattr(self._dataset, "name") else f"dataset[{index}]"
+            return DataError(f"{name}: expected uint8 {self._shape} (C, H, W), got {image.dtype} {tuple(image.shape)}")
+        return image, label
+
+
+def _loaded(dataset: _Checked, batches: Iterable[list[int]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available(), "collate_fn": _collate}
+    for batch in DataLoader(dataset, batch_sampler=batches, **options):
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _collate(items: list[_Item | DataError]) -> tuple[Tensor, Tensor] | DataError:
+    good = []
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+        good.append(item)
+    images, labels = zip(*good, strict=True)
+    return torch.stack(images), torch.tensor(labels)

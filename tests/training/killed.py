@@ -1,0 +1,79 @@
+"""Kills training runs at the n-th sync to disk or the n-th step, resumes them, and prints which did not end in the same bytes.
+
+A process of its own: it forks, which a process whose torch has started threads must not do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import accelerate.optimizer  # noqa: F401  what the runs import, once, before the forks
+import torch
+import torch._dynamo
+import torch.utils.tensorboard
+
+from tests.training.tiny import run
+
+
+def child(work: Callable[[], object]) -> int:
+    """The exit status of `work` in a fork; minus the signal that killed it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def die_at(owner: object, name: str, count: int) -> None:
+    """The `count`-th call of owner.name is the process's last."""
+    original = getattr(owner, name)
+    left = [count]
+
+    def counted(*arguments: object, **options: object) -> object:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+
+    setattr(owner, name, counted)
+
+
+def killed_run(out: Path, owner: object, name: str, count: int) -> None:
+    die_at(owner, name, count)
+    run(out)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    assert child(lambda: run(folder / "whole")) == 0
+    wanted = (folder / "whole/model/model.safetensors").read_bytes()
+    wanted_log = losses(folder / "whole")
+    points = [(os, "fsync", n) for n in (3, 8, 13, 20)] + [(os, "replace", n) for n in (2, 4, 7)]
+    points += [(torch.optim.AdamW, "step", n) for n in (1, 5, 10, 17)]
+    for owner, name, count in points:
+        out = folder / f"{name}-{count}"
+        status = child(lambda out=out, owner=owner, name=name, count=count: killed_run(out, owner, name, count))  # type: ignore[misc]
+        fresh = not (out / "config.yaml").exists()
+        again = child(lambda out=out, fresh=fresh: run(out, resume=not fresh))  # type: ignore[misc]
+        same = again == 0 and (out / "model/model.safetensors").read_bytes() == wanted and losses(out) == wanted_log
+        litter = [path.name for path in out.rglob(".tmp-*")]
+        print(json.dumps({"point": f"{name} {count}", "status": status, "same": same, "litter": litter}))
+
+
+def losses(out: Path) -> list[object]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [[line["step"], line["stage"], line["losses"], line["lr"]] for line in lines]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

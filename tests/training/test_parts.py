@@ -1,0 +1,113 @@
+"""Order, moving average, schedule, settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lapcore.errors import CheckpointError
+from lapcore.training import RunConfig, TrainConfig, order
+from lapcore.training.ema import EMA
+
+
+@given(count=st.integers(1, 40), batch=st.integers(1, 60), seed=st.integers(0, 2**63 - 1))
+def test_every_epoch_is_a_permutation(count: int, batch: int, seed: int) -> None:
+    steps = -(-3 * count // batch)
+    line = torch.cat([order.images_at(seed, order.places(step, batch), count) for step in range(steps)])[: 3 * count]
+    assert torch.equal(line.view(3, count).sort(1).values, torch.arange(count).expand(3, count))
+
+
+def test_epochs_and_seeds_shuffle_differently() -> None:
+    lines = [order.images_at(seed, torch.arange(300), 100) for seed in (0, 1)]
+    assert not torch.equal(lines[0][:100], lines[0][100:200]) and not torch.equal(*lines)
+
+
+@given(step=st.integers(0, 10**9), world=st.sampled_from([1, 2, 4]), seed=st.integers(0, 2**63 - 1))
+def test_processes_share_the_same_batch(step: int, world: int, seed: int) -> None:
+    parts = torch.cat([order.places(step, 8, rank, world) for rank in range(world)])
+    assert torch.equal(parts, order.places(step, 8))
+    assert torch.equal(order.noise_seeds(seed, parts), order.noise_seeds(seed, order.places(step, 8)))
+
+
+def test_noise_seeds_are_distinct_and_flips_fair() -> None:
+    places = torch.arange(100_000)
+    seeds = torch.cat([order.noise_seeds(seed, places) for seed in (0, 1, 2)])
+    assert seeds.dtype == torch.int64 and len(seeds.unique()) == len(seeds)
+    share = order.flips(0, places).double().mean()
+    assert abs(share - 0.5) < 5 * 0.5 / 100_000**0.5  # five standard deviations
+    assert not torch.equal(order.flips(0, places), order.noise_seeds(0, places) < 0)
+
+
+def test_splitmix64_known_answers() -> None:
+    """The first outputs from state 1234567, as published with the reference implementation."""
+    state = torch.arange(3).numpy().astype("uint64") * 0x9E3779B97F4A7C15 + 1234567
+    assert order._mix(state).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_average_of_weights() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    ema = EMA(dict(model.named_parameters()), 0.9)
+    weight = model[0].weight
+    assert isinstance(weight, nn.Parameter)
+    expected, values = weight.detach().clone().double(), []
+    for step in range(1, 200):
+        with torch.no_grad():
+            weight += 0.1 * step % 3
+        ema.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight.detach().double()
+    torch.testing.assert_close(ema.average["0.weight"].double(), expected, rtol=1e-5, atol=1e-5)
+    trained = weight.detach().clone()
+    with ema.applied():
+        values.append(weight.detach().clone())
+    assert torch.equal(values[0], ema.average["0.weight"]) and torch.equal(weight, trained)
+    ema.copy_to_model()
+    assert torch.equal(weight, ema.average["0.weight"])
+
+
+def test_schedule() -> None:
+    config = TrainConfig(lr=2.0, warmup=4, schedule="cosine")
+    assert [config.lr_at(step, 1000) for step in range(3)] == pytest.approx([0.5, 1.0, 1.5], rel=1e-4)
+    assert config.lr_at(500, 1000) == pytest.approx(1.0) and config.lr_at(999, 1000) < 1e-4
+    assert TrainConfig(lr=2.0, warmup=0, schedule="constant").lr_at(999, 1000) == 2.0
+
+
+def test_steps_of_stages() -> None:
+    assert TrainConfig(steps=11).steps_of(("a", "b", "c")) == [3, 4, 4]
+    assert TrainConfig(steps=[5, 0, 1]).steps_of(("a", "b", "c")) == [5, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0}, {"steps": []}, {"steps": [0, 0]}, {"steps": [3, -1]}, {"steps": 2.5}, {"batch_size": 0},
+        {"lr": 0}, {"lr": float("nan")}, {"lr": "fast"}, {"ema": 1}, {"betas": [0.9]}, {"betas": [0.9, 1.0]},
+        {"schedule": "linear"}, {"mixed_precision": "fp8"}, {"seed": -1}, {"seed": 2**63}, {"accumulate": 0},
+        {"num_workers": -1}, {"grad_clip": -1.0}, {"flip": 1}, {"device": "gpu"}, {"log_every": True}, {"in_memory": 2},
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: expected .* got "):
+        TrainConfig(**wrong)
+
+
+def test_settings_survive_their_file(tmp_path: Path) -> None:
+    run = RunConfig("vae", {"image_size": 32, "widths": [1, 2]}, {"path": "/x"}, TrainConfig(steps=[1, 2], lr=1e-4))
+    run.save(tmp_path / "config.yaml")
+    again = RunConfig.load(tmp_path / "config.yaml")
+    assert again == run
+    again.check_resumes(run, tmp_path)
+    RunConfig("vae", run.options, {"path": "/moved"}, run.train).check_resumes(run, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "model: a\nother: 1\ntrain: {}", "train: {lr: -1}\nmodel: a", "a: ["])
+def test_broken_settings_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.yaml: not a run's configuration"):
+        RunConfig.load(tmp_path / "config.yaml")

@@ -1,0 +1,64 @@
+"""Runs in processes of their own: killed at any moment, and several at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from lapcore.training.checkpoint import checkpoints
+from tests.training.tiny import run
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*arguments: str) -> str:
+    environment: dict[str, str] = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, start_new_session=True, **pipes)
+    try:
+        out, errors = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # a launcher's workers outlive it
+        raise
+    assert process.returncode == 0, errors[-3000:]
+    return str(out)
+
+
+def test_killed_at_any_moment_the_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    results = [json.loads(line) for line in python("-m", "tests.training.killed", str(tmp_path)).splitlines()]
+    assert len(results) == 11
+    for result in results:
+        assert result == {"point": result["point"], "status": -9, "same": True, "litter": []}
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_do_what_one_does(launcher: str, tmp_path: Path) -> None:
+    """Without batch norm and dropout, the weights are those of one process, and a resumed run's are its own."""
+    model = {"norm": False, "dropout": 0.0}
+    launch = {
+        "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+        "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"],
+    }[launcher]
+    options = json.dumps({"out": str(tmp_path / "two"), "model": model})
+    python(*launch, "-m", "tests.training.tiny", options)
+    run(tmp_path / "one", model=model)
+    one, two = (safetensors.torch.load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
+    # Adam's step is lr * m / sqrt(v): a gradient near 0 turns rounding into steps of up to lr, 17 times.
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-4)
+    logged = [
+        [json.loads(line)["losses"]["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert logged[0] == pytest.approx(logged[1], rel=1e-4)
+    assert [path.name for path in checkpoints(tmp_path / "two/checkpoints")][-1] == "step-00000017"
