@@ -59,7 +59,8 @@ void cuda_pyramid_apply(int op, int dtype, int border, std::uintptr_t stream, co
     const View base_view = base ? view_of(*base) : View{};
     const cuda::PyramidCall call{static_cast<DType>(dtype), static_cast<Border>(border), pointer(stream)};
     const py::gil_scoped_release release;
-    cuda::pyramid_apply(call, static_cast<Op>(op), source, base ? &base_view : nullptr, alpha, pointer(dst), height, width);
+    cuda::pyramid_apply(call, static_cast<Op>(op), source, base ? &base_view : nullptr, alpha, pointer(dst), height,
+                        width);
 }
 #endif
 

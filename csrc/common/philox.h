@@ -17,13 +17,7 @@
 #include <cmath>
 #include <cstdint>
 
-#if !defined(LAPCORE_HD)
-#if defined(__CUDACC__)
-#define LAPCORE_HD __host__ __device__
-#else
-#define LAPCORE_HD
-#endif
-#endif
+#include "common/hd.h"
 
 namespace lapcore {
 

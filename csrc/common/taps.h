@@ -9,11 +9,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define LAPCORE_HD __host__ __device__
-#else
-#define LAPCORE_HD
-#endif
+#include "common/hd.h"
 
 namespace lapcore {
 
@@ -36,13 +32,13 @@ struct Taps {
     }
 };
 
-LAPCORE_HD inline std::int64_t modulo(std::int64_t i, std::int64_t period) {
+LAPCORE_HD static inline std::int64_t modulo(std::int64_t i, std::int64_t period) {
     const std::int64_t r = i % period;
     return r < 0 ? r + period : r;
 }
 
 // The sample that stands at position i of a line of n, for any i: reflections repeat as often as it takes.
-LAPCORE_HD inline std::int64_t border_index(std::int64_t i, std::int64_t n, Border border) {
+LAPCORE_HD static inline std::int64_t border_index(std::int64_t i, std::int64_t n, Border border) {
     if (i >= 0 && i < n) return i;
     switch (border) {
         case Border::reflect: {
@@ -63,19 +59,19 @@ LAPCORE_HD inline std::int64_t border_index(std::int64_t i, std::int64_t n, Bord
 
 // pyr_up reaches one sample past each end. For reflect OpenCV mirrors the upsampled grid, not the source:
 // the sample before the first is the second, the sample after the last is the last.
-LAPCORE_HD inline std::int64_t up_index(std::int64_t i, std::int64_t n, Border border) {
+LAPCORE_HD static inline std::int64_t up_index(std::int64_t i, std::int64_t n, Border border) {
     if (border == Border::reflect && i >= n) return n - 1;
     return border_index(i, n, border);
 }
 
-LAPCORE_HD inline Taps down_taps(std::int64_t i, std::int64_t n, Border border) {
+LAPCORE_HD static inline Taps down_taps(std::int64_t i, std::int64_t n, Border border) {
     Taps taps;
     const double weight[5] = {1.0 / 16, 4.0 / 16, 6.0 / 16, 4.0 / 16, 1.0 / 16};
     for (int k = 0; k < 5; ++k) taps.add(border_index(2 * i + k - 2, n, border), weight[k]);
     return taps;
 }
 
-LAPCORE_HD inline Taps up_taps(std::int64_t i, std::int64_t n, Border border) {
+LAPCORE_HD static inline Taps up_taps(std::int64_t i, std::int64_t n, Border border) {
     Taps taps;
     const std::int64_t j = i / 2;
     if (i % 2 == 0) {
@@ -89,13 +85,13 @@ LAPCORE_HD inline Taps up_taps(std::int64_t i, std::int64_t n, Border border) {
     return taps;
 }
 
-LAPCORE_HD inline Taps forward_taps(Op op, std::int64_t i, std::int64_t n, Border border) {
+LAPCORE_HD static inline Taps forward_taps(Op op, std::int64_t i, std::int64_t n, Border border) {
     return op == Op::down || op == Op::down_adjoint ? down_taps(i, n, border) : up_taps(i, n, border);
 }
 
 // Row i of the transpose: the outputs of the forward operator that read sample i, with the weight they read it with.
 // They lie in a window around i; under a circular border those at the far ends may read it too.
-LAPCORE_HD inline Taps adjoint_taps(Op op, std::int64_t i, std::int64_t n, std::int64_t n_out, Border border) {
+LAPCORE_HD static inline Taps adjoint_taps(Op op, std::int64_t i, std::int64_t n, std::int64_t n_out, Border border) {
     const bool down = op == Op::down_adjoint;
     std::int64_t first = down ? i / 2 - 1 : 2 * i - 2;
     std::int64_t last = down ? i / 2 + 1 : 2 * i + 2;
@@ -119,7 +115,7 @@ LAPCORE_HD inline Taps adjoint_taps(Op op, std::int64_t i, std::int64_t n, std::
 }
 
 // The taps of output i, for an operator from n_src to n_dst samples.
-LAPCORE_HD inline Taps taps_of(Op op, std::int64_t i, std::int64_t n_src, std::int64_t n_dst, Border border) {
+LAPCORE_HD static inline Taps taps_of(Op op, std::int64_t i, std::int64_t n_src, std::int64_t n_dst, Border border) {
     if (op == Op::down || op == Op::up) return forward_taps(op, i, n_src, border);
     return adjoint_taps(op, i, n_dst, n_src, border);
 }
