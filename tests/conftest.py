@@ -14,9 +14,12 @@ if not torch.cuda.is_available():
 
 import hypothesis
 import pytest
+from torch.utils._device import _device_constructors
 
 import lapcore
 
+# torch.device("meta"), under which models are loaded, remembers the allocators it first saw: let those be the real ones.
+_device_constructors()
 hypothesis.settings.register_profile("lapcore", deadline=None, max_examples=60, derandomize=True)
 hypothesis.settings.load_profile("lapcore")
 
@@ -75,7 +78,15 @@ def require_backend(name: str, op: str, *tensors: torch.Tensor) -> None:
     pytest.skip(f"{name}: {reason}")
 
 
-@pytest.fixture(params=BACKENDS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that takes `backend` runs once for each; `@pytest.mark.heavy` spares it Triton's interpreter."""
+    if "backend" in metafunc.fixturenames:
+        heavy = metafunc.definition.get_closest_marker("heavy") and not torch.cuda.is_available()
+        names = [name for name in BACKENDS if not (heavy and name == "triton")]
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a backend under which the test then runs; the test's module says which op to ask about (PROBE)."""
     op, shape = request.module.PROBE
@@ -101,3 +112,4 @@ def slow_backend(backend: str, device: str) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_memory: leave torch.empty as it is")
+    config.addinivalue_line("markers", "heavy: more than Triton's interpreter, at milliseconds a program, should run")

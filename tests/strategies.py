@@ -27,10 +27,10 @@ def shapes(draw: st.DrawFn, max_side: int = 20, max_lead: int = 3, min_lead: int
 
 @st.composite
 def images(
-    draw: st.DrawFn, max_side: int = 20, dtype: torch.dtype | None = None, specials: bool = False
+    draw: st.DrawFn, max_side: int = 20, max_lead: int = 3, dtype: torch.dtype | None = None, specials: bool = False
 ) -> torch.Tensor:
     """Values of one scale in [1e-3, 1e3]; with `specials`, up to three are replaced by NaN, infinities or zeros."""
-    shape, dtype = draw(shapes(max_side)), dtype or draw(dtypes)
+    shape, dtype = draw(shapes(max_side, max_lead)), dtype or draw(dtypes)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     x = torch.randn(shape, generator=generator, dtype=torch.float64) * 10.0 ** draw(st.integers(-3, 3))
     if specials and x.numel():

@@ -53,6 +53,8 @@ def decode(data: bytes, name: str, channels: int, *, convert: bool = False) -> N
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image.load()
             image = ops.exif_transpose(image)
+    except module.UnidentifiedImageError as error:
+        raise DataError(f"{name}: not a readable image: of no known format, or damaged at its start") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise DataError(f"{name}: not a readable image: {error}") from error
     if frames > 1:

@@ -1,0 +1,55 @@
+"""Images from the command line to a model and back, checked before anything is computed."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lapcore.data import ImageDataset
+
+
+def add_reading(parser: ArgumentParser) -> None:
+    """How pictures that do not fit the model as they are may be made to."""
+    meaning = "none (default): must have the model's size; crop: the central square, scaled; fit: the whole, on black"
+    parser.add_argument("--resize", choices=("none", "crop", "fit"), default="none", help=meaning)
+    add_convert(parser)
+
+
+def add_convert(parser: ArgumentParser) -> None:
+    parser.add_argument("--convert", action="store_true", help="take grey as colour, colour as grey, alpha over black")
+
+
+def open_data(path: Path, model: Any, options: Namespace, size: int | None) -> ImageDataset:
+    """A picture or a set of them for `model`; its classes must be the model's, if that has any."""
+    from lapcore.data import open_images
+    from lapcore.errors import DataError
+
+    dataset = open_images(path, size=size, resize=options.resize, channels=model.channels, convert=options.convert)
+    if model.num_classes not in (None, len(dataset.classes)):
+        raise DataError(f"{path}: expected the model's {model.num_classes} classes, got {len(dataset.classes)}")
+    return dataset
+
+
+def batches(images: Tensor, dataset: ImageDataset, model: Any, size: int) -> list[tuple[Tensor, Tensor | None]]:
+    """uint8 images (N, C, H, W), the first of `dataset`, in parts of `size` with their labels, on the model's device."""
+    starts = range(0, len(images), size)
+    labels = None if model.num_classes is None else dataset.labels[: len(images)].to(model.device)
+    return [
+        (images[start : start + size], None if labels is None else labels[start : start + size]) for start in starts
+    ]
+
+
+def to_pictures(images: Tensor) -> Tensor:
+    """A model's output as uint8 on the CPU."""
+    import torch
+
+    from lapcore.data import to_uint8
+    from lapcore.errors import LapcoreError
+
+    if not torch.isfinite(images).all():
+        raise LapcoreError("the model gave NaN or infinity: its weights are damaged or its training diverged")
+    return to_uint8(images).cpu()

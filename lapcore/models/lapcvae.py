@@ -1,0 +1,401 @@
+"""LapCVAE: a Laplacian pyramid of conditional variational autoencoders (Dorta et al., CVMP 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lapcore.models.base import (
+    ImageModel,
+    check_ends,
+    check_kl_weight,
+    check_tensor,
+    check_variance,
+    inference,
+    positive,
+)
+from lapcore.nn.blend import blend
+from lapcore.nn.blocks import Moments, halvings
+from lapcore.nn.levels import BandLevel, Level, VectorLevel
+from lapcore.ops import random
+from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
+from lapcore.ops.pyramid import gaussian_pyramid, laplacian_pyramid, pyr_up
+
+T = TypeVar("T", int, float)
+PRIOR, POSTERIOR = 0, 1
+
+
+def noise_stream(level: int, kind: int) -> int:
+    """A stream of noise for each level and kind, so that one seed serves all."""
+    return 2 * level + kind
+
+
+class Decomposition(NamedTuple):
+    """bands: h_0, ..., h_{K-1}; images: x_0, ..., x_K. `collapse([*bands, images[-1]])` is x_0."""
+
+    bands: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
+
+
+class LapCVAE(ImageModel):
+    """A Laplacian pyramid x_k = h_k + u(x_{k+1}), k = 0 finest ... K coarsest, with one autoencoder per level.
+
+    Level K is a plain VAE of x_K; each finer level minimises
+
+        L_k = -E_{z_k ~ q_k(z_k | h_k, u(x_{k+1}))} [log p_k(h_k | z_k, ..., z_K)] + lambda_k KL[q_k || p(z_k)]
+        p(z_k) = N(R_k(mu_{k+1}), S_k(sigma_{k+1}))
+
+    where mu_{k+1}, sigma_{k+1} are the moments of level k+1's posterior, q_k and p_k diagonal Gaussians. Pyramids are
+    `lapcore.laplacian_pyramid`'s, so any image size works.
+
+    Ours, where the source is silent: z_K is a vector, finer codes are maps with one place for 4x4 pixels of their level;
+    p_k sees the coarser codes as maps, and the image they decode to, a function of them alone; beside the networks there are
+    linear maps between images and codes, which start as cosine transforms; log-variances are bounded, those of pixels at
+    one grey level (`lapcore.nn.blocks`, `lapcore.nn.levels`).
+
+    Noise is a function of (seed, level, kind: prior or posterior) and place alone.
+
+    Args:
+        image_size, channels: of the images, square; any size.
+        levels: K, the number of band-passes; x_K is about image_size / 2^K.
+        num_classes: of the labels, which reach all encoders and decoders; None for a model without.
+        latent: length of the coarsest code.
+        band_latent: channels of the finer codes; one number, or K from the finest level on.
+        widths: channels of the coarsest encoder's convolutions, mirrored in its decoder.
+        band_width: channels of the finer levels at half size, twice that at quarter size; one number or K.
+        hidden: units of the coarsest encoder's hidden layer.
+        variance: of the decoded pixels: "pixel" - predicted for each, "channel" - one learned number per channel and level, or
+            a fixed number.
+        kl_weight: the lambda_k; one number, or K + 1 from the finest level on.
+        training: "greedy" - a stage per level, coarse to fine, earlier levels frozen; "joint" - all at once; "greedy+joint" - one
+            after the other.
+
+    Raises ValueError for settings out of range.
+    """
+
+    name = "lapcvae"
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: int = 3,
+        levels: int = 3,
+        *,
+        num_classes: int | None = None,
+        latent: int = 128,
+        band_latent: int | Sequence[int] = 16,
+        widths: Sequence[int] = (64, 128),
+        band_width: int | Sequence[int] = 64,
+        hidden: int = 512,
+        variance: str | float = "pixel",
+        kl_weight: float | Sequence[float] = 1.0,
+        training: str = "greedy",
+    ) -> None:
+        super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
+        positive(
+            levels=levels, latent=latent, band_latent=band_latent, widths=widths, band_width=band_width, hidden=hidden
+        )
+        check_variance(variance)
+        if 2**levels > image_size:
+            raise ValueError(f"levels: expected at most log2 of image_size {image_size}, got {levels}")
+        if training not in ("greedy", "joint", "greedy+joint"):
+            raise ValueError(f'training: expected "greedy", "joint" or "greedy+joint", got {training!r}')
+        band_latents, band_widths = (
+            per_level("band_latent", band_latent, levels),
+            per_level("band_width", band_width, levels),
+        )
+        self.kl_weights = per_level("kl_weight", kl_weight, levels + 1)
+        check_kl_weight(*self.kl_weights)
+        self.training_order = training
+        self.sizes = halvings((image_size, image_size), levels)
+        self.top = levels
+        start = halvings(self.sizes[-1], 2)[-1]
+        coarsest = VectorLevel(channels, self.sizes[-1], widths, hidden, latent, num_classes, variance)
+        shapes = [coarsest.code_shape]
+        bands: list[BandLevel] = []
+        for k in reversed(range(levels)):
+            band = BandLevel(
+                channels, self.sizes[k], band_widths[k], band_latents[k], shapes, start, num_classes, variance
+            )
+            bands.insert(0, band)
+            shapes.insert(0, band.code_shape)
+        self.bands = nn.ModuleList(bands)
+        self.coarsest = coarsest
+
+    def training_stages(self) -> tuple[str, ...]:
+        """The names "level{K}", ..., "level0" and "joint", as `training` says."""
+        greedy = tuple(f"level{k}" for k in reversed(range(self.top + 1)))
+        return {"greedy": greedy, "joint": ("joint",), "greedy+joint": (*greedy, "joint")}[self.training_order]
+
+    def _modules_of(self, stage: str) -> Sequence[Level]:
+        levels = [*map(self._band, range(self.top)), self.coarsest]
+        stages: dict[str, list[Level]] = {f"level{k}": [level] for k, level in enumerate(levels)} | {"joint": levels}
+        if stage not in stages:
+            raise ValueError(f"stage: expected {', '.join(stages)}, got {stage!r}")
+        return stages[stage]
+
+    def loss(
+        self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", sum L_k per image value.
+
+        And for each of the stage's levels k: "nll{k}" and "kl{k}", nats per image, "mse{k}" of the band in [-1, 1] units. stage:
+        "level0", ..., "level{K}" or "joint"; None takes the one `set_stage` chose, else "joint". Coarser levels than
+        the stage's get no gradient. Noise: see `ImageModel.loss`.
+        """
+        self._check_batch(images, labels, seeds)
+        stage = stage or self.stage or "joint"
+        self._modules_of(stage)
+        finest, coarsest = (0, self.top) if stage == "joint" else (int(stage[5:]), int(stage[5:]))
+        terms = self._terms(images, labels, seeds, finest, coarsest)
+        total = torch.stack([(nll + self.kl_weights[k] * kl).mean() for k, (nll, kl, _) in terms.items()]).sum()
+        losses = {"loss": total / (self.channels * self.sizes[finest][0] ** 2)}
+        for k, (nll, kl, mse) in terms.items():
+            losses |= {f"nll{k}": nll.detach().mean(), f"kl{k}": kl.detach().mean(), f"mse{k}": mse.detach()}
+        return losses
+
+    def elbo(self, images: Tensor, labels: Tensor | None = None, seeds: Tensor | None = None) -> Tensor:
+        """A lower bound on log p(x_K) + sum_k log p(h_k | x_{k+1}), in nats, (N,), from one code per image and level.
+
+        This is a density of the pyramid, which has more coordinates than the image: compare it among pyramids of one shape,
+        not with other models' bounds on log p(x).
+        """
+        self._check_batch(images, labels, seeds)
+        terms = self._terms(images, labels, seeds, 0, self.top).values()
+        return -torch.stack([nll + kl for nll, kl, _ in terms]).sum(0)
+
+    def _terms(
+        self, images: Tensor, labels: Tensor | None, seeds: Tensor | None, finest: int, coarsest: int
+    ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+        """(nll, kl, mse) of the levels from `coarsest` down to `finest`; what is coarser still runs without gradient."""
+        x = self._images(images)
+        codes: list[Tensor] = []
+        moments = image = None
+        terms = {}
+        for k in reversed(range(finest, self.top + 1)):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and k <= coarsest):
+                prior_mean, prior_logvar = self._prior(k, moments)
+                band, moments = self._posterior(k, x, labels)
+                q_mean, q_logvar = moments
+                stream = noise_stream(k, POSTERIOR)
+                z, kl = reparameterize_kl(q_mean, q_logvar, prior_mean, prior_logvar, seeds, stream=stream)
+                codes.insert(0, z)
+                mean, logvar, image = self._likelihood(k, codes, image, labels)
+            if k <= coarsest:
+                self._modules_of(f"level{k}")[0].note(q_logvar)
+                terms[k] = gaussian_nll(band, mean, logvar), kl, (mean - band).square().mean()
+        return terms
+
+    def _band(self, k: int) -> BandLevel:
+        return cast(BandLevel, self.bands[k])
+
+    def _images(self, images: Tensor, level: int = 0) -> dict[int, Tensor]:
+        """x_k of the levels from `level` on; images: x of that level."""
+        return dict(enumerate(gaussian_pyramid(images, self.top - level), level))
+
+    def _posterior(self, k: int, x: dict[int, Tensor], labels: Tensor | None) -> tuple[Tensor, Moments]:
+        """h_k (x_K for the coarsest level) and the moments of q_k."""
+        if k == self.top:
+            return x[k], self.coarsest.encode(x[k], labels)
+        up = pyr_up(x[k + 1], self.sizes[k])
+        return x[k] - up, self._band(k).encode(x[k] - up, up, labels)
+
+    def _prior(self, k: int, coarser: Moments | None) -> Moments | tuple[None, None]:
+        """Moments of p(z_k), None for N(0, I); coarser: moments of q_{k+1}."""
+        return (None, None) if k == self.top or coarser is None else self._band(k).prior(*coarser)
+
+    def _likelihood(
+        self, k: int, codes: Sequence[Tensor], coarse: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Moments of p_k, and the decoded x_k; codes: z_k, ..., z_K, coarse: the x_{k+1} that z_{k+1}, ... decode to."""
+        if k == self.top or coarse is None:
+            mean, logvar = self.coarsest.decode(codes[0], labels)
+            return mean, logvar, mean
+        up = pyr_up(coarse, self.sizes[k])
+        mean, logvar = self._band(k).decode(codes, up, labels)
+        return mean, logvar, mean + up
+
+    def decompose(self, images: Tensor) -> Decomposition:
+        """The pyramid that the model sees: bands h_0, ..., h_{K-1} and images x_0, ..., x_K, (N, C, H_k, W_k) each."""
+        self._check_images("images", images)
+        return Decomposition(laplacian_pyramid(images, self.top)[:-1], gaussian_pyramid(images, self.top))
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[Moments, ...]:
+        """(mean, logvar) of q_0, ..., q_K; (N, band_latent, H_k/4, W_k/4) each, rounded up, and (N, latent) for q_K."""
+        self._check_batch(images, labels, None)
+        return self._posteriors(images, 0, labels)
+
+    def _posteriors(self, images: Tensor, level: int, labels: Tensor | None) -> tuple[Moments, ...]:
+        x = self._images(images, level)
+        return tuple(self._posterior(k, x, labels)[1] for k in range(level, self.top + 1))
+
+    def decode(self, codes: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The image (N, C, H, W) of codes z_0, ..., z_K, by the means of p_k; K + 1 - k codes z_k, ... give x_k.
+
+        A sum of bands, so values may leave [-1, 1] a little.
+        """
+        level = self.top + 1 - len(codes)
+        if not 0 <= level <= self.top:
+            raise ValueError(f"codes: expected 1 to {self.top + 1}, z_k to z_K, got {len(codes)}")
+        for k, code in enumerate(codes, level):
+            expected = self._modules_of(f"level{k}")[0].code_shape
+            if tuple(code.shape) != (len(codes[0]), *expected):
+                raise ValueError(
+                    f"codes: expected shape (N, {', '.join(map(str, expected))}) of z_{k}, got {tuple(code.shape)}"
+                )
+        self._check_labels(labels, len(codes[0]))
+        return self._decoded(codes, level, labels)
+
+    def _decoded(self, codes: Sequence[Tensor], level: int, labels: Tensor | None) -> Tensor:
+        image = None
+        for k in reversed(range(level, self.top + 1)):
+            image = self._likelihood(k, codes[k - level :], image, labels)[2]
+        assert image is not None
+        return image
+
+    @inference
+    def reconstruct(self, images: Tensor, seeds: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Images encoded at every level and decoded: through the mean codes, or with seeds, int64 (N,), through sampled ones."""
+        self._check_batch(images, labels, seeds)
+        moments = self._posteriors(images, 0, labels)
+        if seeds is None:
+            return self._decoded([mean for mean, _ in moments], 0, labels)
+        codes = [reparameterize(*m, seeds, stream=noise_stream(k, POSTERIOR)) for k, m in enumerate(moments)]
+        return self._decoded(codes, 0, labels)
+
+    @inference
+    def sample(
+        self,
+        seeds: Tensor,
+        labels: Tensor | None = None,
+        *,
+        prior: str = "reencode",
+        coarse: Tensor | None = None,
+        from_level: int | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draws (N, C, H, W); image i depends on (weights, seeds[i], labels[i], coarse[i]) only.
+
+        z_K comes from N(0, I) and each finer code from its prior, N(R_k(mu), S_k(sigma)). The unknown moments mu, sigma of
+        the coarser posterior are, with prior="reencode", those that the encoder gives the image drawn so far; with "chain" the
+        code drawn there, and the mean variance seen in training: cheaper, and it encodes nothing.
+
+        seeds: int64 (N,). coarse, from_level: an x_k (N or 1, C, H_k, W_k), as `decompose` gives them, and k from 1 to K: this
+        coarse part is kept as it is, x_0 = h_0 + u(h_1 + ... u(x_k)), its codes are the posterior's means, and the finer bands are
+        drawn. temperature: scales the noise; 0 takes the most likely codes. Values may leave [-1, 1] a little.
+        """
+        self._check_seeds(seeds)
+        self._check_labels(labels, len(seeds))
+        if prior not in ("reencode", "chain"):
+            raise ValueError(f'prior: expected "reencode" or "chain", got {prior!r}')
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature: expected a number from 0, got {temperature!r}")
+        if coarse is not None and from_level is not None:
+            image = self._check_coarse("coarse", coarse, "from_level", from_level, len(seeds))
+            posteriors = self._posteriors(image, from_level, labels)
+            codes, moments = [mean for mean, _ in posteriors], posteriors[0]
+            decoded = self._decoded(codes, from_level, labels)
+        elif coarse is not None or from_level is not None:
+            raise ValueError("coarse, from_level: expected both or neither, got one")
+        else:
+            shape = (len(seeds), *self.coarsest.code_shape)
+            stream = noise_stream(self.top, PRIOR)
+            codes = [temperature * random.normal(shape, seeds, stream=stream, dtype=self.dtype)]
+            image = decoded = self._decoded(codes, self.top, labels)
+            moments = self._moments_of_drawn(self.top, codes[0], image, None, prior, labels)
+        for k in reversed(range(self.top if from_level is None else from_level)):
+            mean, logvar = self._band(k).prior(*moments)
+            noise = reparameterize(torch.zeros_like(mean), logvar, seeds, stream=noise_stream(k, PRIOR))
+            codes.insert(0, mean + temperature * noise)
+            band, _, decoded = self._likelihood(k, codes, decoded, labels)
+            up = pyr_up(image, self.sizes[k])
+            image = band + up
+            moments = self._moments_of_drawn(k, codes[0], band, up, prior, labels)
+        return image
+
+    def _moments_of_drawn(
+        self, k: int, code: Tensor, band: Tensor, up: Tensor | None, prior: str, labels: Tensor | None
+    ) -> Moments:
+        """What stands for the moments of q_k after z_k and h_k were drawn."""
+        level = self._modules_of(f"level{k}")[0]
+        if prior == "chain":
+            return code, level.typical_logvar.expand_as(code)
+        return self.coarsest.encode(band, labels) if up is None else self._band(k).encode(band, up, labels)
+
+    @inference
+    def edit(
+        self,
+        images: Tensor,
+        painted: Tensor,
+        mask: Tensor | None,
+        level: int,
+        seeds: Tensor,
+        labels: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Images with their coarse version painted over and the finer bands drawn anew, (N, C, H, W) for N seeds.
+
+        painted: (N or 1, C, H_k, W_k) in [-1, 1], x_k of level k = `level`, 1 to K, after painting; it is encoded again, and
+        `sample` draws the rest. mask: (N or 1, 1, H, W), bool or float in [0, 1], where the edit is to show; None for the places
+        that were painted. Elsewhere the reconstruction shows, joined by a multi-band blend, whose reach beyond the mask is a few
+        pixels of level K. images: (N or 1, C, H, W). seeds: int64 (N,): one image with N seeds gives N versions of an edit.
+        """
+        self._check_seeds(seeds)
+        self._check_images("images", images)
+        images = self._expand("images", images, len(seeds))
+        self._check_labels(labels, len(seeds))
+        painted = self._check_coarse("painted", painted, "level", level, len(seeds), bounded=True)
+        if mask is None:
+            changed = (painted - self._images(images)[level]).abs().amax(1, keepdim=True) > 1 / 255
+            mask = F.interpolate(changed.to(self.dtype), self.sizes[0], mode="nearest-exact")
+        mask = self._expand("mask", self._check_mask(mask), len(seeds))
+        drawn = self.sample(seeds, labels, coarse=painted, from_level=level, temperature=temperature)
+        return blend(drawn, self.reconstruct(images, labels=labels), mask, self.top)
+
+    @inference
+    def interpolate(self, a: Tensor, b: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
+        """Decoded points on the line between the mean codes of a and b, (steps, N, C, H, W); the ends reconstruct them."""
+        check_ends(a, b, steps)
+        first, last = self.encode(a, labels), self.encode(b, labels)
+        weights = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
+        lines = [[torch.lerp(p, q, w) for (p, _), (q, _) in zip(first, last, strict=True)] for w in weights]
+        return torch.stack([self._decoded(codes, 0, labels) for codes in lines])
+
+    def _check_coarse(
+        self, name: str, coarse: Tensor, level_name: str, level: int, count: int, *, bounded: bool = False
+    ) -> Tensor:
+        if not isinstance(level, int) or not 1 <= level <= self.top:
+            raise ValueError(f"{level_name}: expected 1 to {self.top}, got {level!r}")
+        self._check_images(name, coarse, self.sizes[level][0], bounded=bounded)
+        return self._expand(name, coarse, count)
+
+    def _check_mask(self, mask: Tensor) -> Tensor:
+        check_tensor("mask", mask, torch.bool if mask.dtype == torch.bool else self.dtype, self.device)
+        if mask.dim() != 4 or tuple(mask.shape[1:]) != (1, *self.sizes[0]):
+            raise ValueError(
+                f"mask: expected shape (N, 1, {self.image_size}, {self.image_size}), got {tuple(mask.shape)}"
+            )
+        mask = mask.to(self.dtype)
+        if not ((mask >= 0) & (mask <= 1)).all():
+            raise ValueError("mask: expected values in [0, 1]")
+        return mask
+
+    @staticmethod
+    def _expand(name: str, tensor: Tensor, count: int) -> Tensor:
+        if len(tensor) not in (1, count):
+            raise ValueError(f"{name}: expected 1 or {count}, one per seed, got {len(tensor)}")
+        return tensor.expand(count, *tensor.shape[1:])
+
+
+def per_level(name: str, value: T | Sequence[T], count: int) -> list[T]:
+    """One number for all levels, or a sequence of `count`."""
+    values = list(value) if isinstance(value, Sequence) else [value] * count
+    if len(values) != count:
+        raise ValueError(f"{name}: expected one number or {count}, got {value!r}")
+    return values

@@ -1,0 +1,143 @@
+"""VAE: the variational autoencoder (Kingma & Welling 2014), the baseline of LapCVAE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lapcore.models.base import ImageModel, check_ends, check_kl_weight, check_variance, inference, positive
+from lapcore.nn.blocks import Moments, VectorDecoder, VectorEncoder
+from lapcore.ops import random
+from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
+
+PRIOR, POSTERIOR = 0, 1
+"""Streams of noise."""
+
+
+class VAE(ImageModel):
+    """A variational autoencoder with one code vector; with classes, a CVAE: labels reach encoder and decoder.
+
+    L = -E_{z ~ q(z|x)} [log p(x|z)] + kl_weight KL[q(z|x) || N(0, I)], and by default p(x|z) = N(f(z), s^2 I). A fixed `variance` c
+    makes it, up to a constant, C ||x - f(z)||^2 + KL with C = 1/(2c).
+
+    The layers are those of LapCVAE's authors: encoder of 5x5 convolutions of stride 2 with batch norm and ReLU, a hidden
+    layer with the same, linear to mean and log-variance; decoder linear to a map, 5x5 transposed convolutions of stride 2 with
+    the same, a 5x5 convolution, tanh. Ours: the log-variances' bounds and starting values (`lapcore.nn.blocks`).
+
+    Args:
+        image_size, channels: of the images, square; any size.
+        num_classes: of the labels, None for a model without.
+        latent: length of the code.
+        widths: channels of the encoder's convolutions; the decoder's map has `widths[-1]`.
+        decoder_widths: channels after the decoder's transposed convolutions, one for each of `widths`.
+        hidden: units of the encoder's hidden layer.
+        linear: also linear maps between image and code, which start as cosine transforms, as in LapCVAE's coarsest level.
+        variance: of the decoder's pixels: "channel" - one learned number per channel, "pixel" - predicted for each, or a
+            fixed number.
+        kl_weight: of the KL term; 1 is the evidence bound.
+
+    Raises ValueError for settings out of range.
+    """
+
+    name = "vae"
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: int = 3,
+        *,
+        num_classes: int | None = None,
+        latent: int = 128,
+        widths: Sequence[int] = (64, 128, 256),
+        decoder_widths: Sequence[int] = (256, 128, 32),
+        hidden: int = 1024,
+        linear: bool = False,
+        variance: str | float = "channel",
+        kl_weight: float = 1.0,
+    ) -> None:
+        super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
+        positive(latent=latent, widths=widths, decoder_widths=decoder_widths, hidden=hidden)
+        check_variance(variance)
+        if len(decoder_widths) != len(widths):
+            raise ValueError(f"decoder_widths: expected {len(widths)} numbers, as in widths, got {decoder_widths!r}")
+        check_kl_weight(kl_weight)
+        size = (image_size, image_size)
+        self.latent, self.kl_weight = latent, kl_weight
+        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, num_classes, linear=linear)
+        steps = [widths[-1], *decoder_widths]
+        self.decoder = VectorDecoder(
+            channels, size, steps, latent, num_classes, variance, squash=not linear, linear=linear
+        )
+
+    def training_stages(self) -> tuple[str, ...]:
+        return ("all",)
+
+    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
+        if stage != "all":
+            raise ValueError(f'stage: expected "all", got {stage!r}')
+        return (self.encoder, self.decoder)
+
+    def loss(
+        self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The bound per pixel value, in nats: "loss", and its parts "nll" and "kl" (per image); "mse" in [-1, 1] units."""
+        self._check_batch(images, labels, seeds)
+        if stage is not None:
+            self._modules_of(stage)
+        nll, kl, mean = self._terms(images, labels, seeds)
+        loss = (nll + self.kl_weight * kl).mean() / images[0].numel()
+        mse = (mean.detach() - images).square().mean()
+        return {"loss": loss, "nll": nll.detach().mean(), "kl": kl.detach().mean(), "mse": mse}
+
+    def _terms(self, images: Tensor, labels: Tensor | None, seeds: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        mean, logvar = self.encoder(images, labels)
+        z, kl = reparameterize_kl(mean, logvar, seeds=seeds, stream=POSTERIOR)
+        mean, logvar = self.decoder(z, labels)
+        return gaussian_nll(images, mean, logvar), kl, mean
+
+    def elbo(self, images: Tensor, labels: Tensor | None = None, seeds: Tensor | None = None) -> Tensor:
+        """A lower bound on log p(images), a density in [-1, 1]^D, in nats, (N,), from one code per image."""
+        self._check_batch(images, labels, seeds)
+        nll, kl, _ = self._terms(images, labels, seeds)
+        return -nll - kl
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Moments:
+        """Mean and log-variance of q(z|x), (N, latent) each."""
+        self._check_batch(images, labels, None)
+        moments: Moments = self.encoder(images, labels)
+        return moments
+
+    def decode(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The mean of p(x|z): codes (N, latent) -> (N, C, H, W) in (-1, 1)."""
+        if codes.dim() != 2 or codes.shape[1] != self.latent:
+            raise ValueError(f"codes: expected shape (N, {self.latent}), got {tuple(codes.shape)}")
+        self._check_labels(labels, len(codes))
+        images: Tensor = self.decoder(codes, labels)[0]
+        return images
+
+    @inference
+    def sample(self, seeds: Tensor, labels: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
+        """Decoded draws of the prior, (N, C, H, W); image i depends on (weights, seeds[i], labels[i]) only.
+
+        seeds: int64 (N,). temperature: scales the codes.
+        """
+        self._check_seeds(seeds)
+        codes = random.normal((len(seeds), self.latent), seeds, stream=PRIOR, dtype=self.dtype)
+        return self.decode(temperature * codes, labels)
+
+    @inference
+    def reconstruct(self, images: Tensor, seeds: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Images encoded and decoded, through the mean code, or with seeds, int64 (N,), through a sampled one."""
+        self._check_batch(images, labels, seeds)
+        mean, logvar = self.encoder(images, labels)
+        return self.decode(mean if seeds is None else reparameterize(mean, logvar, seeds, stream=POSTERIOR), labels)
+
+    @inference
+    def interpolate(self, a: Tensor, b: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
+        """Decoded points on the line between the mean codes of a and b, (steps, N, C, H, W); the ends reconstruct them."""
+        check_ends(a, b, steps)
+        first, last = self.encode(a, labels)[0], self.encode(b, labels)[0]
+        weights = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
+        return torch.stack([self.decode(torch.lerp(first, last, weight), labels) for weight in weights])

@@ -1,0 +1,1 @@
+"""Thin modules over torch and lapcore's ops, shared by the models."""
