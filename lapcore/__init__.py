@@ -48,8 +48,8 @@ _LAZY = ("cli", "data", "metrics", "models", "nn", "sampling", "training")
 def explain(op: str, *tensors: Any) -> dict[str, str | None]:
     """Which backends can run a call: each by name, with None if it can, or the reason why it cannot.
 
-    op: the name of an operation, e.g. "laplacian_pyramid" or "random.normal". tensors: its arguments; the first tensor among them (or
-    in a sequence among them) decides the device, without one it is the CPU. Nothing is computed.
+    op: the name of an operation, e.g. "laplacian_pyramid" or "random.normal". tensors: its arguments; the first tensor among
+    them (or in a sequence among them) decides the device, without one it is the CPU. Nothing is computed.
     Errors: ValueError for an unknown op.
     """
     if op not in _OPS:

@@ -34,7 +34,7 @@ OPS = {
         Op("random.bits", "random", random.bits, ("lapcore::random_bits",)),
         Op("random.uniform", "random", random.uniform, ("lapcore::random_uniform",)),
         Op("random.normal", "random", random.normal, ("lapcore::random_normal",)),
-        Op("reparameterize", "gaussian", gaussian.reparameterize, ("lapcore::reparameterize",)),
+        Op("reparameterize", "gaussian", gaussian.reparameterize, ("lapcore::reparameterize", "lapcore::scaled_noise")),
         Op("gaussian_kl", "gaussian", gaussian.gaussian_kl, ("lapcore::gaussian_kl",)),
         Op("reparameterize_kl", "gaussian", gaussian.reparameterize_kl, ("lapcore::reparameterize_kl",)),
         Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, ("lapcore::gaussian_nll",)),

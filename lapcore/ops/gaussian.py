@@ -38,10 +38,13 @@ def reparameterize(mean: Tensor, logvar: Tensor, seeds: Seeds = None, *, stream:
 
     Returns:
         z, contiguous, of the inputs' shape and dtype. Backward: dmean = dz, dlogvar = dz * noise * exp(logvar/2) / 2,
-        with the noise drawn again from the seeds, never stored. Row i depends on its own inputs and seed alone.
+        with the noise drawn again from the seeds, never stored.
 
     Raises:
         TypeError, ValueError: if a shape, dtype or device differs from these, or seeds are none of these.
+
+    Determinism: row i depends on its own inputs and seed alone; with seeds=None, on torch's generator too.
+    Source: Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4.
     """
     _check_all(mean=mean, logvar=logvar)
     z: Tensor = torch.ops.lapcore.reparameterize(mean, logvar, _seeds(seeds, mean), signed64("stream", stream))
@@ -55,8 +58,11 @@ def gaussian_kl(
 
     q = N(mean, exp(logvar)), p = N(prior_mean, exp(prior_logvar)); None stands for 0, so no prior is the standard
     normal. Equal infinities are equal: between two point masses it is 0 if they are the same and inf otherwise. A row
-    whose incoming gradient is 0 gets gradient 0, even where the divergence is inf. Arguments and errors are those of
-    `reparameterize`. The sum is a tree: its error grows with the logarithm of the row's length.
+    whose incoming gradient is 0 gets gradient 0, even where the divergence is inf.
+
+    Shapes, dtypes: all `(N, ...)` of one shape and dtype -> `(N,)`, float32, or float64 for float64. Errors: as `reparameterize`.
+    Determinism: row i depends on its own inputs; the sum is a tree, whose error grows with the logarithm of the row's length.
+    Source: Kingma and Welling 2014, appendix B.
     """
     _check_all(mean=mean, logvar=logvar, prior_mean=prior_mean, prior_logvar=prior_logvar)
     kl: Tensor = torch.ops.lapcore.gaussian_kl(mean, logvar, prior_mean, prior_logvar)
@@ -74,7 +80,9 @@ def reparameterize_kl(
 ) -> tuple[Tensor, Tensor]:
     """`reparameterize` and `gaussian_kl` in one op: (z, kl), of the inputs' shape and of `(N,)`.
 
-    Formulas, arguments, gradients and errors are those of the two.
+    Formulas, shapes, dtypes, gradients, errors, determinism and sources are those of the two.
+
+    Errors: TypeError, ValueError as they raise. Source: Kingma and Welling 2014.
     """
     _check_all(mean=mean, logvar=logvar, prior_mean=prior_mean, prior_logvar=prior_logvar)
     noise = _seeds(seeds, mean), signed64("stream", stream)
@@ -85,8 +93,10 @@ def reparameterize_kl(
 def gaussian_nll(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     """-log N(x; mean, exp(logvar)) = 1/2 sum [ ln 2 pi + logvar + (x - mean)^2 / exp(logvar) ] in nats, `(N,)`.
 
-    It may be negative, being that of a density; -inf where a point mass is hit. Arguments, errors, sum and gradients
-    are as for `gaussian_kl`.
+    It may be negative, being that of a density; -inf where a point mass is hit.
+
+    Shapes, dtypes, errors, determinism: as `gaussian_kl`, with x `(N, ...)` like the others.
+    Source: the density of the normal distribution.
     """
     _check_all(mean=mean, logvar=logvar, x=x)
     nll: Tensor = torch.ops.lapcore.gaussian_nll(x, mean, logvar)

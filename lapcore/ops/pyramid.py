@@ -30,7 +30,7 @@ def pyr_down(x: Tensor, *, filter: str = "binomial", border: str = "reflect") ->
     Border: "reflect" (dcb|abcd|cba, OpenCV's default), "replicate" (aaa|abcd|ddd), "circular" (bcd|abcd|abc), "constant"
         (zeros), "symmetric" (cba|abcd|dcb); reflections repeat, so images of one and two pixels work.
     Dtypes: float16, bfloat16, float32, float64; 16-bit floats accumulate in float32 and round once. Any value range.
-    Errors: TypeError (not a dense float tensor), ValueError (fewer than two dimensions, an empty side, an unknown filter or border).
+    Errors: TypeError (not a dense float tensor), ValueError (fewer than two dimensions, an empty side, unknown filter or border).
     Determinism: bit-identical for every batch split, thread count and stride; gradients of every order are gathers.
     Source: Burt and Adelson, The Laplacian Pyramid as a Compact Image Code, 1983; equals cv2.pyrDown.
     """
