@@ -9,7 +9,8 @@
 
 The device of the data decides; nothing is copied between devices. By default the first backend in this order that has a kernel
 for the call and can run is taken; one that has a kernel and cannot run is passed over with one INFO line, or, with
-LAPCORE_STRICT=1, is an error. A backend asked for by name, with `lapcore.backend(...)` or LAPCORE_BACKEND, runs the call or is an error.
+LAPCORE_STRICT=1, is an error. A backend asked for by name, with `lapcore.backend(...)` or LAPCORE_BACKEND, runs the call or
+is an error.
 Both variables are read when lapcore is imported.
 """
 

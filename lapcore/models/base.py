@@ -16,6 +16,7 @@ from lapcore.models import saving
 
 P = ParamSpec("P")
 M = TypeVar("M", bound="ImageModel")
+T = TypeVar("T", int, float)
 
 
 def inference(method: Callable[Concatenate[M, P], Tensor]) -> Callable[Concatenate[M, P], Tensor]:
@@ -173,6 +174,8 @@ class ImageModel(nn.Module):
 
     def _check_batch(self, images: Tensor, labels: Tensor | None, seeds: Tensor | None) -> None:
         self._check_images("images", images)
+        if self.training and len(images) < 2:
+            raise ValueError("images: expected at least 2, as batch norm needs in training mode, got 1")
         self._check_labels(labels, len(images))
         if seeds is not None:
             self._check_seeds(seeds, len(images))
@@ -184,6 +187,14 @@ def positive(**values: Any) -> None:
         items = value if isinstance(value, list | tuple) else [value]
         if not items or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in items):
             raise ValueError(f"{name}: expected integers of at least 1, got {value!r}")
+
+
+def per_level(name: str, value: T | Sequence[T], count: int) -> list[T]:
+    """One number for all levels, or a sequence of `count`."""
+    values = list(value) if isinstance(value, Sequence) else [value] * count
+    if len(values) != count:
+        raise ValueError(f"{name}: expected one number or {count}, got {value!r}")
+    return values
 
 
 def check_variance(variance: str | float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from lapcore.models.base import (
     check_tensor,
     check_variance,
     inference,
+    per_level,
     positive,
 )
 from lapcore.nn.blend import blend
@@ -26,7 +27,6 @@ from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.pyramid import gaussian_pyramid, laplacian_pyramid, pyr_up
 
-T = TypeVar("T", int, float)
 PRIOR, POSTERIOR = 0, 1
 
 
@@ -133,7 +133,7 @@ class LapCVAE(ImageModel):
         return {"greedy": greedy, "joint": ("joint",), "greedy+joint": (*greedy, "joint")}[self.training_order]
 
     def _modules_of(self, stage: str) -> Sequence[Level]:
-        levels = [*map(self._band, range(self.top)), self.coarsest]
+        levels = [self._level(k) for k in range(self.top + 1)]
         stages: dict[str, list[Level]] = {f"level{k}": [level] for k, level in enumerate(levels)} | {"joint": levels}
         if stage not in stages:
             raise ValueError(f"stage: expected {', '.join(stages)}, got {stage!r}")
@@ -142,8 +142,10 @@ class LapCVAE(ImageModel):
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", sum L_k per image value.
+        """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", the sum of these.
 
+        So levels count alike, where in the sum of L_k the finest, with most values, would have the coarse codes serve it
+        alone. In "joint", finer decoders move coarser codes, prior networks do not.
         And for each of the stage's levels k: "nll{k}" and "kl{k}", nats per image, "mse{k}" of the band in [-1, 1] units. stage:
         "level0", ..., "level{K}" or "joint"; None takes the one `set_stage` chose, else "joint". Coarser levels than
         the stage's get no gradient. Noise: see `ImageModel.loss`.
@@ -153,8 +155,9 @@ class LapCVAE(ImageModel):
         self._modules_of(stage)
         finest, coarsest = (0, self.top) if stage == "joint" else (int(stage[5:]), int(stage[5:]))
         terms = self._terms(images, labels, seeds, finest, coarsest)
-        total = torch.stack([(nll + self.kl_weights[k] * kl).mean() for k, (nll, kl, _) in terms.items()]).sum()
-        losses = {"loss": total / (self.channels * self.sizes[finest][0] ** 2)}
+        values = {k: self.channels * self.sizes[k][0] ** 2 for k in terms}
+        parts = [(nll + self.kl_weights[k] * kl).mean() / values[k] for k, (nll, kl, _) in terms.items()]
+        losses = {"loss": torch.stack(parts).sum()}
         for k, (nll, kl, mse) in terms.items():
             losses |= {f"nll{k}": nll.detach().mean(), f"kl{k}": kl.detach().mean(), f"mse{k}": mse.detach()}
         return losses
@@ -175,11 +178,13 @@ class LapCVAE(ImageModel):
         """(nll, kl, mse) of the levels from `coarsest` down to `finest`; what is coarser still runs without gradient."""
         x = self._images(images)
         codes: list[Tensor] = []
-        moments = image = None
+        moments: Moments | None = None
+        image: Tensor | None = None
         terms = {}
         for k in reversed(range(finest, self.top + 1)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and k <= coarsest):
-                prior_mean, prior_logvar = self._prior(k, moments)
+                # Detached: in joint training a prior follows the coarser posterior and does not bend it to its own ease.
+                prior_mean, prior_logvar = self._prior(k, moments and (moments[0].detach(), moments[1].detach()))
                 band, moments = self._posterior(k, x, labels)
                 q_mean, q_logvar = moments
                 stream = noise_stream(k, POSTERIOR)
@@ -187,9 +192,12 @@ class LapCVAE(ImageModel):
                 codes.insert(0, z)
                 mean, logvar, image = self._likelihood(k, codes, image, labels)
             if k <= coarsest:
-                self._modules_of(f"level{k}")[0].note(q_logvar)
+                self._level(k).note(q_logvar)
                 terms[k] = gaussian_nll(band, mean, logvar), kl, (mean - band).square().mean()
         return terms
+
+    def _level(self, k: int) -> Level:
+        return self.coarsest if k == self.top else self._band(k)
 
     def _band(self, k: int) -> BandLevel:
         return cast(BandLevel, self.bands[k])
@@ -243,7 +251,7 @@ class LapCVAE(ImageModel):
         if not 0 <= level <= self.top:
             raise ValueError(f"codes: expected 1 to {self.top + 1}, z_k to z_K, got {len(codes)}")
         for k, code in enumerate(codes, level):
-            expected = self._modules_of(f"level{k}")[0].code_shape
+            expected = self._level(k).code_shape
             if tuple(code.shape) != (len(codes[0]), *expected):
                 raise ValueError(
                     f"codes: expected shape (N, {', '.join(map(str, expected))}) of z_{k}, got {tuple(code.shape)}"
@@ -277,7 +285,7 @@ class LapCVAE(ImageModel):
         prior: str = "reencode",
         coarse: Tensor | None = None,
         from_level: int | None = None,
-        temperature: float = 1.0,
+        temperature: float | Sequence[float] = 1.0,
     ) -> Tensor:
         """Draws (N, C, H, W); image i depends on (weights, seeds[i], labels[i], coarse[i]) only.
 
@@ -287,14 +295,16 @@ class LapCVAE(ImageModel):
 
         seeds: int64 (N,). coarse, from_level: an x_k (N or 1, C, H_k, W_k), as `decompose` gives them, and k from 1 to K: this
         coarse part is kept as it is, x_0 = h_0 + u(h_1 + ... u(x_k)), its codes are the posterior's means, and the finer bands are
-        drawn. temperature: scales the noise; 0 takes the most likely codes. Values may leave [-1, 1] a little.
+        drawn. temperature: scales the noise, one number, or K + 1 from the finest level on; 0 takes
+        the most likely codes. Values may leave [-1, 1] a little.
         """
         self._check_seeds(seeds)
         self._check_labels(labels, len(seeds))
         if prior not in ("reencode", "chain"):
             raise ValueError(f'prior: expected "reencode" or "chain", got {prior!r}')
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature: expected a number from 0, got {temperature!r}")
+        temperatures = per_level("temperature", temperature, self.top + 1)
+        if not all(0 <= t < math.inf for t in temperatures):
+            raise ValueError(f"temperature: expected numbers from 0, got {temperature!r}")
         if coarse is not None and from_level is not None:
             image = self._check_coarse("coarse", coarse, "from_level", from_level, len(seeds))
             posteriors = self._posteriors(image, from_level, labels)
@@ -305,27 +315,23 @@ class LapCVAE(ImageModel):
         else:
             shape = (len(seeds), *self.coarsest.code_shape)
             stream = noise_stream(self.top, PRIOR)
-            codes = [temperature * random.normal(shape, seeds, stream=stream, dtype=self.dtype)]
+            codes = [temperatures[-1] * random.normal(shape, seeds, stream=stream, dtype=self.dtype)]
             image = decoded = self._decoded(codes, self.top, labels)
-            moments = self._moments_of_drawn(self.top, codes[0], image, None, prior, labels)
+            moments = self._moments_of_drawn(self.top, codes[0], image, prior, labels)
         for k in reversed(range(self.top if from_level is None else from_level)):
             mean, logvar = self._band(k).prior(*moments)
             noise = reparameterize(torch.zeros_like(mean), logvar, seeds, stream=noise_stream(k, PRIOR))
-            codes.insert(0, mean + temperature * noise)
+            codes.insert(0, mean + temperatures[k] * noise)
             band, _, decoded = self._likelihood(k, codes, decoded, labels)
-            up = pyr_up(image, self.sizes[k])
-            image = band + up
-            moments = self._moments_of_drawn(k, codes[0], band, up, prior, labels)
+            image = band + pyr_up(image, self.sizes[k])
+            moments = self._moments_of_drawn(k, codes[0], image, prior, labels)
         return image
 
-    def _moments_of_drawn(
-        self, k: int, code: Tensor, band: Tensor, up: Tensor | None, prior: str, labels: Tensor | None
-    ) -> Moments:
-        """What stands for the moments of q_k after z_k and h_k were drawn."""
-        level = self._modules_of(f"level{k}")[0]
+    def _moments_of_drawn(self, k: int, code: Tensor, image: Tensor, prior: str, labels: Tensor | None) -> Moments:
+        """What stands for the moments of q_k after z_k and x_k were drawn."""
         if prior == "chain":
-            return code, level.typical_logvar.expand_as(code)
-        return self.coarsest.encode(band, labels) if up is None else self._band(k).encode(band, up, labels)
+            return code, self._level(k).typical_logvar.expand_as(code)
+        return self._posterior(k, self._images(image, k), labels)[1]
 
     @inference
     def edit(
@@ -337,7 +343,7 @@ class LapCVAE(ImageModel):
         seeds: Tensor,
         labels: Tensor | None = None,
         *,
-        temperature: float = 1.0,
+        temperature: float | Sequence[float] = 1.0,
     ) -> Tensor:
         """Images with their coarse version painted over and the finer bands drawn anew, (N, C, H, W) for N seeds.
 
@@ -391,11 +397,3 @@ class LapCVAE(ImageModel):
         if len(tensor) not in (1, count):
             raise ValueError(f"{name}: expected 1 or {count}, one per seed, got {len(tensor)}")
         return tensor.expand(count, *tensor.shape[1:])
-
-
-def per_level(name: str, value: T | Sequence[T], count: int) -> list[T]:
-    """One number for all levels, or a sequence of `count`."""
-    values = list(value) if isinstance(value, Sequence) else [value] * count
-    if len(values) != count:
-        raise ValueError(f"{name}: expected one number or {count}, got {value!r}")
-    return values

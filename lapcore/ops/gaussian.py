@@ -95,7 +95,8 @@ def gaussian_nll(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
 
     It may be negative, being that of a density; -inf where a point mass is hit.
 
-    Shapes, dtypes, errors, determinism: as `gaussian_kl`, with x `(N, ...)` like the others.
+    Shapes, dtypes: x, mean, logvar `(N, ...)` of one shape and dtype -> `(N,)`, float32, or float64 for float64.
+    Errors: as `gaussian_kl`. Determinism: as `gaussian_kl`.
     Source: the density of the normal distribution.
     """
     _check_all(mean=mean, logvar=logvar, x=x)

@@ -61,7 +61,7 @@ def uniform(
     float32 value. float16 and bfloat16 round it once more, and what would become 0 or 1 is the dtype's nearest value
     inside the interval.
 
-    Shapes, arguments, errors: as `bits`; TypeError for a `dtype` other than float16, bfloat16, float32 and float64.
+    Shapes, arguments: as `bits`. Errors: as `bits`; TypeError for a `dtype` other than float16, bfloat16, float32 and float64.
     Determinism: the same to the bit on every backend and device, in every batch.
     Source: the words of `bits`; the half word keeps 0 out.
     """
@@ -86,7 +86,7 @@ def normal(
     backends; this one evaluates it in float64 and rounds. float64 holds the float32 value, float16 and bfloat16 round
     it once more.
 
-    Shapes, arguments, dtypes, errors: as `uniform`.
+    Shapes, arguments, dtypes: as `uniform`. Errors: as `uniform`.
     Determinism: a function of seed, stream and position; the same to the bit on one backend, within 4e-6 between backends.
     Source: Box and Muller, A Note on the Generation of Random Normal Deviates, 1958.
     """
