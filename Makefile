@@ -29,8 +29,8 @@ check: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/cmake -S . -B build/check -G Ninja -DLAPCORE_WERROR=ON -DCMAKE_BUILD_TYPE=Release \
-	    -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython_EXECUTABLE=$(abspath $(BIN))/python \
-	    -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) > /dev/null
+	    -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
+	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" > /dev/null
 	$(BIN)/cmake --build build/check
 
 bench: $(VENV)/test.stamp
@@ -50,6 +50,8 @@ $(VENV)/bin/python:
 	    { echo "lapcore needs Python 3.11 or newer; say which one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || \
 	    { rm -rf $(VENV); echo "no virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@test -e "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
+	    echo "note: Python's headers are missing, so no C++ kernels will be built; on Debian and Ubuntu: apt-get install python3-dev"
 
 # One stamp for each set of extras; a change of the sources or the pins installs again.
 $(VENV)/%.stamp: $(SOURCES) | $(VENV)/bin/python

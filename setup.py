@@ -54,6 +54,7 @@ class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
         mode = build_mode()
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        target.unlink(missing_ok=True)  # a build that fails, or is not asked for, must not leave an old one behind
         report = {"mode": mode, "cpu": mode != "none", "cuda": False, "reason": ""}
         if mode == "none":
             report["reason"] = "installed with LAPCORE_BUILD=none"
@@ -63,6 +64,8 @@ class CMakeBuild(build_ext):
                 raise RuntimeError("LAPCORE_BUILD=cuda: nvcc was not found on PATH or under CUDA_HOME")
             self.compile(target, mode, nvcc, report)
         in_place = self.inplace or self.editable_mode
+        if in_place and not report["cpu"]:
+            (ROOT / "lapcore" / target.name).unlink(missing_ok=True)
         for folder in (target.parent, ROOT / "lapcore") if in_place else (target.parent,):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "_build.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -76,7 +79,7 @@ class CMakeBuild(build_ext):
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
             if mode in ("cpu", "cuda"):
                 raise
-            report["reason"] = self.describe(error)
+            report["reason"] = f"{'CUDA: ' if nvcc else ''}{self.describe(error)}"
             if nvcc is not None:
                 self.compile(target, mode, None, report)
             else:
@@ -89,7 +92,7 @@ class CMakeBuild(build_ext):
         work = Path(self.build_temp).resolve() / ("cuda" if nvcc else "cpu")
         work.mkdir(parents=True, exist_ok=True)
         configure = [
-            cmake_command(), "-S", str(ROOT), "-B", str(work), "-DCMAKE_BUILD_TYPE=Release",
+            cmake_command(), "--fresh", "-S", str(ROOT), "-B", str(work), "-DCMAKE_BUILD_TYPE=Release",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DLAPCORE_MODULE={target}",
@@ -115,9 +118,10 @@ class CMakeBuild(build_ext):
     def describe(error: Exception) -> str:
         """The first line of a failed build that says what is wrong."""
         text = str(getattr(error, "output", "") or error)
-        for line in text.splitlines():
-            if "CMAKE_CXX_COMPILER" in line:
-                return "no C++ compiler was found"
+        if "CMAKE_CXX_COMPILER" in text:
+            return "no C++ compiler was found (Debian, Ubuntu: apt-get install g++)"
+        if "Development.Module" in text:
+            return "Python's headers were not found (Debian, Ubuntu: apt-get install python3-dev)"
         lines = [line.strip() for line in text.splitlines() if "error" in line.lower()]
         return lines[0] if lines else str(error)
 

@@ -60,6 +60,18 @@ def backend(name: str) -> Iterator[None]:
     `name` is "cuda", "triton", "cpu" or "reference". Holds for the current thread or task only.
     """
     check_name(name)
+    with asking_for(name):
+        yield
+
+
+def asked_for() -> str | None:
+    """The backend that was asked for by name here; None leaves the choice to the device."""
+    return _asked_for.get()
+
+
+@contextmanager
+def asking_for(name: str | None) -> Iterator[None]:
+    """As `backend`, or, with None, without asking. A gradient is so computed where its forward was, in autograd's threads too."""
     token = _asked_for.set(name)
     try:
         yield
@@ -95,7 +107,7 @@ def missing(name: str) -> str | None:
         if reason := native.missing():
             return reason
         if not native.has_cuda():
-            return "lapcore._C was built without CUDA; with nvcc on PATH: LAPCORE_BUILD=cuda pip install --force-reinstall ."
+            return native.missing_cuda()
         if not torch.cuda.is_available():
             return "torch sees no CUDA device"
     return None

@@ -158,7 +158,7 @@ def _to_mode(image: Image.Image, name: str, channels: int, convert: bool) -> Ima
     if not convert:
         raise DataError(
             f"{name}: expected {channels} channel{'s' * (channels > 1)} (mode {mode}), got mode {image.mode}; "
-            f"convert=True converts such pictures"
+            f"convert=True (--convert) converts such pictures"
         )
     if image.mode in ("LA", "RGBA"):
         module = require("PIL.Image", "data")

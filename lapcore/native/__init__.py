@@ -33,15 +33,21 @@ def missing() -> str | None:
     error = load()
     if isinstance(error, ModuleType):
         return None
-    mend = "install a C++ compiler (for example g++), then: pip install --force-reinstall --no-deps lapcore"
     report = build_report()
+    again = "in lapcore's folder: pip install --force-reinstall ."
     if not report:
-        return f"lapcore._C was never built ({error}); build it with: pip install ."
-    if report.get("reason"):
-        return f"lapcore._C was not built: {report['reason']}; {mend}"
-    return (
-        f"lapcore._C failed to load: {type(error).__name__}: {error}; rebuild it with: pip install --force-reinstall ."
-    )
+        return f"lapcore._C was never built ({error}); {again}"
+    if report.get("mode") == "none":
+        return "lapcore was installed with LAPCORE_BUILD=none; in its folder: LAPCORE_BUILD=cpu pip install --force-reinstall ."
+    if not report.get("cpu"):
+        return f"lapcore._C was not built: {report.get('reason')}; once mended, {again}"
+    return f"lapcore._C failed to load: {type(error).__name__}: {error}; {again}"
+
+
+def missing_cuda() -> str:
+    """Why the native build has no CUDA kernels, and what to do about it."""
+    reason = build_report().get("reason") or "nvcc was not found, or not asked for"
+    return f"lapcore._C has no CUDA kernels: {reason}; with nvcc on PATH: LAPCORE_BUILD=cuda pip install --force-reinstall ."
 
 
 def has_cuda() -> bool:

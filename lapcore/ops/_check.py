@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -44,3 +45,13 @@ def count(name: str, value: object, least: int = 0) -> None:
         raise TypeError(f"{name}: expected an int of at least {least}, got {value!r} of type {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name}: expected an int of at least {least}, got {value}")
+
+
+def no_tangent(*tensors: Tensor | None) -> None:
+    """RuntimeError under forward-mode differentiation, for operations that would drop the tangent."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    if any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in tensors):  # type: ignore[no-untyped-call]
+        raise RuntimeError(
+            "forward-mode differentiation (torch.func.jvp, jacfwd) is not supported here; use reverse mode"
+        )

@@ -231,6 +231,7 @@ def _check_all(**tensors: Tensor | None) -> None:
             raise TypeError(f"{name}: expected the dtype {first.dtype} of {like}, got {x.dtype}")
         if x.device != first.device:
             raise ValueError(f"{name}: expected the device {first.device} of {like}, got {x.device}")
+    _check.no_tangent(*tensors.values())
 
 
 def _seeds(seeds: Seeds, mean: Tensor) -> Tensor:
