@@ -151,7 +151,7 @@ def main() -> None:
         shutil.rmtree(out / earlier, ignore_errors=True)
     training, held_out = photographs(out / "photographs")
     both = models()
-    # On one thread the figures are the same on every machine, and a busy neighbour cannot make the threads wait for each other,
+    # On one thread the figures do not depend on the number of cores, and a busy neighbour cannot make threads wait for each other,
     # which costs more than a second core brings to layers this small.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
