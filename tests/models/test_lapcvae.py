@@ -400,9 +400,11 @@ def test_a_full_mask_shows_the_drawn_picture_and_an_empty_one_the_reconstruction
     painted = model.decompose(images).images[1] * 0.5
     drawn = model.sample(seeds, coarse=painted, from_level=1)
     ones = torch.ones(1, 1, 16, 16)
-    torch.testing.assert_close(model.edit(images, painted, ones, 1, seeds), drawn, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        model.edit(images, painted, ones, 1, seeds), drawn, rtol=0, atol=16 * torch.finfo(torch.float32).eps
+    )
     plain = model.edit(images, painted, torch.zeros_like(ones), 1, seeds)
-    torch.testing.assert_close(plain, model.reconstruct(images), rtol=0, atol=1e-5)
+    torch.testing.assert_close(plain, model.reconstruct(images), rtol=0, atol=16 * torch.finfo(torch.float32).eps)
 
 
 def test_trained_partial_samples_look_like_their_coarse_part() -> None:
