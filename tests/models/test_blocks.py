@@ -10,8 +10,8 @@ from lapcore.nn.blend import blend
 from lapcore.nn.blocks import Down, Up, halvings, soft_clamp
 from lapcore.nn.cosine import cosine_basis, lapped_cosine_basis
 
-# float32's unit of rounding. Sixteen of it, times the largest value, cover the few roundings of a band's taps and additions; an inner
-# product of up to 192 rounded cosines gets a third of its worst case, 192.
+# float32's unit of rounding. Sixteen of it, times the largest value, cover the few roundings of a band's taps and additions;
+# an inner product of up to 192 rounded cosines gets a third of its worst case, 192.
 EPS = torch.finfo(torch.float32).eps
 
 
