@@ -2,16 +2,16 @@
 # make test         the test suite, without the tests marked slow
 # make test-all     all of it
 # make check        linters, types, formatting, and C++ with warnings as errors
-# make bench        benchmarks against OpenCV and plain PyTorch
+# make bench        every operation against OpenCV, kornia, scikit-image and PyTorch: results and a picture in out/bench
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
+SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
 # No fallback from one backend to another, and no skipping of those that every machine has.
 STRICTLY := LAPCORE_STRICT=1 LAPCORE_TEST_BACKENDS=cpu,triton
-CPP := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
+CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
 
 .PHONY: quickstart test test-all check bench format clean
 .DELETE_ON_ERROR:
@@ -35,9 +35,8 @@ check: $(VENV)/dev.stamp
 	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" > /dev/null
 	$(BIN)/cmake --build build/check
 
-bench: $(VENV)/test.stamp
-	$(BIN)/python -m bench.pyramid --json out/bench/pyramid.json
-	$(BIN)/python -m bench.gaussian --json out/bench/gaussian.json
+bench: $(VENV)/bench.stamp
+	$(BIN)/lapcore bench --peers --json out/bench/cpu.json --plot out/bench/cpu.png
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

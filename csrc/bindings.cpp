@@ -1,13 +1,14 @@
 // The module lapcore._C: plain functions over raw pointers, sizes and strides, so that one build serves every PyTorch.
 // Arguments have been checked by lapcore.ops. The GIL is released while a kernel runs.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <optional>
 
 #include "cpu/dispatch.h"
+#include "cpu/memory.h"
+#include "tensors.h"
 #if defined(LAPCORE_CUDA)
-#include "cuda/pyramid.h"
+#include "cuda/bindings.h"
 #endif
 
 namespace py = pybind11;
@@ -15,54 +16,88 @@ namespace py = pybind11;
 namespace lapcore {
 namespace {
 
-using Tensor = std::tuple<std::uintptr_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
+// The leading dimensions of each tensor as few as they can be.
+View merged(const Tensor& tensor) { return view_of(tensor).merged(); }
 
-View view_of(const Tensor& tensor) {
-    const auto& [data, shape, strides] = tensor;
-    return {reinterpret_cast<void*>(data), shape, strides};
+std::vector<View> merged(const std::vector<Tensor>& tensors) {
+    std::vector<View> views;
+    for (const Tensor& tensor : tensors) views.push_back(merged(tensor));
+    return views;
 }
-
-void* pointer(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
 PyramidCall call_of(int dtype, int border, int threads) {
     return {static_cast<DType>(dtype), static_cast<Border>(border), threads};
 }
 
-void pyramid_apply(int op, int dtype, int border, int threads, const Tensor& src, std::uintptr_t dst,
-                   std::int64_t height, std::int64_t width, const std::optional<Tensor>& base, double alpha) {
-    const View source = view_of(src);
-    const View base_view = base ? view_of(*base) : View{};
-    const py::gil_scoped_release release;
-    kernels().pyramid.apply(call_of(dtype, border, threads), static_cast<Op>(op), source, base ? &base_view : nullptr,
-                            alpha, pointer(dst), height, width);
+std::vector<void*> pointers(const std::vector<std::uintptr_t>& addresses) {
+    std::vector<void*> found;
+    for (const auto address : addresses) found.push_back(pointer(address));
+    return found;
 }
 
-void laplacian_pyramid(int dtype, int border, int threads, const Tensor& x, const std::vector<std::uintptr_t>& out) {
-    const View source = view_of(x);
-    std::vector<void*> outputs;
-    for (const auto address : out) outputs.push_back(pointer(address));
-    const py::gil_scoped_release release;
-    kernels().pyramid.laplacian_pyramid(call_of(dtype, border, threads), source, outputs);
+std::size_t bytes_of(int dtype) {
+    switch (static_cast<DType>(dtype)) {
+        case DType::uint8: return 1;
+        case DType::float32: return 4;
+        case DType::float64: return 8;
+        default: return 2;
+    }
 }
 
-void collapse(int dtype, int border, int threads, const std::vector<Tensor>& pyramid, std::uintptr_t out) {
-    std::vector<View> levels;
-    for (const auto& level : pyramid) levels.push_back(view_of(level));
+void pyramid_apply(int op, int dtype, int border, int threads, const Tensor& src, const Tensor& dst,
+                   const std::optional<Tensor>& base, double alpha,
+                   const std::optional<std::pair<TapsTensor, TapsTensor>>& tables) {
+    const View source = merged(src), target = merged(dst), added = base ? merged(*base) : View{};
+    const PyramidCall call = call_of(dtype, border, threads);
     const py::gil_scoped_release release;
-    kernels().pyramid.collapse(call_of(dtype, border, threads), levels, pointer(out));
+    prefer_huge_pages(target, bytes_of(dtype));
+    if (tables) {
+        kernels().pyramid.apply_tables(call, table_of(tables->first), table_of(tables->second), source,
+                                       base ? &added : nullptr, alpha, target);
+    } else {
+        kernels().pyramid.apply(call, static_cast<Op>(op), source, base ? &added : nullptr, alpha, target);
+    }
 }
 
-#if defined(LAPCORE_CUDA)
-void cuda_pyramid_apply(int op, int dtype, int border, std::uintptr_t stream, const Tensor& src, std::uintptr_t dst,
-                        std::int64_t height, std::int64_t width, const std::optional<Tensor>& base, double alpha) {
-    const View source = view_of(src);
-    const View base_view = base ? view_of(*base) : View{};
-    const cuda::PyramidCall call{static_cast<DType>(dtype), static_cast<Border>(border), pointer(stream)};
+void gaussian_pyramid(int dtype, int border, int threads, const Tensor& x, const std::vector<Tensor>& out) {
+    const View source = merged(x);
+    const auto outputs = merged(out);
     const py::gil_scoped_release release;
-    cuda::pyramid_apply(call, static_cast<Op>(op), source, base ? &base_view : nullptr, alpha, pointer(dst), height,
-                        width);
+    for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(dtype));
+    kernels().pyramid.gaussian_pyramid(call_of(dtype, border, threads), source, outputs);
 }
-#endif
+
+void laplacian_pyramid(int dtype, int border, int threads, const Tensor& x, const std::vector<Tensor>& out,
+                       const std::vector<std::uintptr_t>& work) {
+    const View source = merged(x);
+    const auto outputs = merged(out);
+    const auto between = pointers(work);
+    const py::gil_scoped_release release;
+    for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(dtype));
+    kernels().pyramid.laplacian_pyramid(call_of(dtype, border, threads), source, outputs, between);
+}
+
+void collapse(int dtype, int border, int threads, const std::vector<Tensor>& pyramid, const Tensor& out,
+              const std::vector<std::uintptr_t>& work) {
+    const auto levels = merged(pyramid);
+    const View target = merged(out);
+    const auto between = pointers(work);
+    const py::gil_scoped_release release;
+    prefer_huge_pages(target, bytes_of(dtype));
+    kernels().pyramid.collapse(call_of(dtype, border, threads), levels, target, between);
+}
+
+void laplacian_loss(int dtype, int border, int threads, const Tensor& input, const Tensor& target,
+                    const std::vector<Tensor>& masks, const std::vector<std::vector<std::int64_t>>& sizes,
+                    std::int64_t samples, std::int64_t weighted, std::uintptr_t coefficients, std::uintptr_t loss,
+                    const std::optional<Tensor>& grad) {
+    const View a = merged(input), b = merged(target), gradient = grad ? merged(*grad) : View{};
+    const auto weights = merged(masks);
+    const py::gil_scoped_release release;
+    if (grad) prefer_huge_pages(gradient, bytes_of(dtype));
+    const LossCall call{call_of(dtype, border, threads), sizes, samples, weighted, pointer(coefficients)};
+    kernels().pyramid.laplacian_loss(call, a, b, weights, pointer(loss), grad ? &gradient : nullptr);
+}
 
 }  // namespace
 }  // namespace lapcore
@@ -77,14 +112,23 @@ PYBIND11_MODULE(_C, m) {
     m.def("isas", &isas, "The instruction sets this CPU and build can use, best last.");
     m.def("use_isa", &use_isa, arg("name"),
           "Switches to the kernels of another instruction set, for tests and benchmarks.");
+    py::class_<Block>(m, "Block", py::buffer_protocol(), "Memory for one large output, as a writable buffer of bytes.")
+        .def(py::init<std::size_t>(), arg("bytes"))
+        .def_buffer([](Block& block) {
+            return py::buffer_info(static_cast<std::uint8_t*>(block.data()), std::ptrdiff_t(block.bytes()));
+        });
+    m.def("release_kept_blocks", &release_kept_blocks,
+          "Gives the memory of outputs that are gone back to the system; how many bytes that were.");
     m.def("pyramid_apply", &pyramid_apply, arg("op"), arg("dtype"), arg("border"), arg("threads"), arg("src"),
-          arg("dst"), arg("height"), arg("width"), arg("base"), arg("alpha"));
-    m.def("laplacian_pyramid", &laplacian_pyramid, arg("dtype"), arg("border"), arg("threads"), arg("x"), arg("out"));
-    m.def("collapse", &collapse, arg("dtype"), arg("border"), arg("threads"), arg("pyramid"), arg("out"));
+          arg("dst"), arg("base"), arg("alpha"), arg("tables"));
+    m.def("gaussian_pyramid", &gaussian_pyramid, arg("dtype"), arg("border"), arg("threads"), arg("x"), arg("out"));
+    m.def("laplacian_pyramid", &laplacian_pyramid, arg("dtype"), arg("border"), arg("threads"), arg("x"), arg("out"),
+          arg("work"));
+    m.def("collapse", &collapse, arg("dtype"), arg("border"), arg("threads"), arg("pyramid"), arg("out"), arg("work"));
+    m.def("laplacian_loss", &laplacian_loss, arg("dtype"), arg("border"), arg("threads"), arg("input"), arg("target"),
+          arg("masks"), arg("sizes"), arg("samples"), arg("weighted"), arg("coefficients"), arg("loss"), arg("grad"));
 #if defined(LAPCORE_CUDA)
-    m.def("cuda_pyramid_apply", &cuda_pyramid_apply, arg("op"), arg("dtype"), arg("border"), arg("stream"), arg("src"),
-          arg("dst"), arg("height"), arg("width"), arg("base"), arg("alpha"),
-          "Enqueues one operator on a CUDA stream of the current device; RuntimeError when CUDA refuses the launch.");
+    cuda::bind(m);
     m.attr("has_cuda") = true;
 #else
     m.attr("has_cuda") = false;

@@ -1,9 +1,15 @@
 from collections.abc import Sequence
 
 Tensor = tuple[int, Sequence[int], Sequence[int]]
+Taps = tuple[int, int, int]  # addresses of index and weight, taps per output
 
 has_cuda: bool
 
+class Block:
+    def __init__(self, bytes: int) -> None: ...
+    def __buffer__(self, flags: int) -> memoryview: ...
+
+def release_kept_blocks() -> int: ...
 def isa() -> str: ...
 def isas() -> list[str]: ...
 def use_isa(name: str) -> None: ...
@@ -13,23 +19,60 @@ def pyramid_apply(
     border: int,
     threads: int,
     src: Tensor,
-    dst: int,
-    height: int,
-    width: int,
+    dst: Tensor,
     base: Tensor | None,
     alpha: float,
+    tables: tuple[Taps, Taps] | None,
 ) -> None: ...
-def laplacian_pyramid(dtype: int, border: int, threads: int, x: Tensor, out: Sequence[int]) -> None: ...
+def gaussian_pyramid(dtype: int, border: int, threads: int, x: Tensor, out: Sequence[Tensor]) -> None: ...
+def laplacian_pyramid(
+    dtype: int, border: int, threads: int, x: Tensor, out: Sequence[Tensor], work: Sequence[int]
+) -> None: ...
+def collapse(
+    dtype: int, border: int, threads: int, pyramid: Sequence[Tensor], out: Tensor, work: Sequence[int]
+) -> None: ...
+def laplacian_loss(
+    dtype: int,
+    border: int,
+    threads: int,
+    input: Tensor,
+    target: Tensor,
+    masks: Sequence[Tensor],
+    sizes: Sequence[Sequence[int]],
+    samples: int,
+    weighted: int,
+    coefficients: int,
+    loss: int,
+    grad: Tensor | None,
+) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,
     border: int,
     stream: int,
     src: Tensor,
-    dst: int,
-    height: int,
-    width: int,
+    dst: Tensor,
     base: Tensor | None,
     alpha: float,
+    tables: tuple[Taps, Taps] | None,
 ) -> None: ...
-def collapse(dtype: int, border: int, threads: int, pyramid: Sequence[Tensor], out: int) -> None: ...
+def cuda_pyramid(
+    name: str, dtype: int, border: int, stream: int, image: Tensor, levels: Sequence[Tensor], work: Sequence[Tensor]
+) -> None: ...
+def cuda_loss_parts(input: Tensor, fine: Sequence[Tensor], terms: int) -> int: ...
+def cuda_laplacian_loss(
+    dtype: int,
+    border: int,
+    stream: int,
+    input: Tensor,
+    target: Tensor,
+    masks: Sequence[Tensor],
+    fine: Sequence[Tensor],
+    lows: Sequence[Tensor],
+    signs: Sequence[Tensor],
+    totals: Sequence[Tensor],
+    below: Sequence[Tensor],
+    coefficients: Tensor,
+    parts: Tensor,
+    loss: Tensor,
+) -> None: ...

@@ -1,6 +1,7 @@
 """lapcore: fused kernels and readable models for multi-scale images.
 
-Pyramids:   pyr_down, pyr_up, gaussian_pyramid, laplacian_pyramid, collapse
+Pyramids:   pyr_down, pyr_up, gaussian_pyramid, laplacian_pyramid, collapse, blend, laplacian_loss, PyramidPlan
+            lapcore.compat: drop-ins for cv2, kornia, RIFE, RobustVideoMatting, LPTN and pyrtools (imported when first used)
 Noise:      random.bits, random.uniform, random.normal: functions of seeds and position alone
 Gaussians:  reparameterize, gaussian_kl, reparameterize_kl, gaussian_nll, DiagonalGaussian
 Models:     lapcore.models (imported when first used)
@@ -21,19 +22,24 @@ from lapcore.backends import backend
 from lapcore.ops import OPS as _OPS
 from lapcore.ops import random
 from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
-from lapcore.ops.pyramid import collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
+from lapcore.ops.laplacian_loss import laplacian_loss
+from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
+from lapcore.ops.pyramid_plan import PyramidPlan
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DiagonalGaussian",
+    "PyramidPlan",
     "backend",
+    "blend",
     "collapse",
     "errors",
     "explain",
     "gaussian_kl",
     "gaussian_nll",
     "gaussian_pyramid",
+    "laplacian_loss",
     "laplacian_pyramid",
     "pyr_down",
     "pyr_up",
@@ -42,7 +48,7 @@ __all__ = [
     "reparameterize_kl",
 ]
 
-_LAZY = ("cli", "data", "metrics", "models", "nn", "sampling", "training")
+_LAZY = ("cli", "compat", "data", "metrics", "models", "nn", "sampling", "training")
 
 
 def explain(op: str, *tensors: Any) -> dict[str, str | None]:

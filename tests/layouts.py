@@ -1,7 +1,7 @@
 """The layout matrix: the same numbers behind every kind of stride.
 
 A layout takes a contiguous tensor of two or more dimensions and returns one of the same shape. All but the `expanded` ones hold the
-same values; memory around them is NaN, so that a kernel which reads past its rows shows.
+same values; memory around them is NaN or the largest integer, so that a kernel which reads past its rows shows.
 """
 
 from __future__ import annotations
@@ -28,6 +28,22 @@ def channels_last(x: Tensor) -> Tensor:
     if x.dim() < 3:
         return x.contiguous()
     return x.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+
+def interleaved_window(x: Tensor) -> Tensor:
+    """A window of a larger channels-last image, as OpenCV cuts one out."""
+    if x.dim() < 3:
+        return sliced(x)
+    *lead, c, h, w = x.shape
+    window = _around((*lead, h + 1, w + 3, c), x)[..., :h, 2 : 2 + w, :].movedim(-1, -3)
+    return window.copy_(x)
+
+
+def frames_last(x: Tensor) -> Tensor:
+    """Of a video (..., C, T, H, W): the channels innermost, as torch.channels_last_3d has them."""
+    if x.dim() < 5:
+        return x.contiguous()
+    return x.movedim(-4, -1).contiguous().movedim(-1, -4)
 
 
 def sliced(x: Tensor) -> Tensor:
@@ -91,6 +107,8 @@ LAYOUTS: dict[str, Layout] = {
     for layout in (
         contiguous,
         channels_last,
+        interleaved_window,
+        frames_last,
         sliced,
         strided,
         transposed,

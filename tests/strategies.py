@@ -6,12 +6,14 @@ import torch
 from hypothesis import strategies as st
 
 from tests.layouts import LAYOUTS
-from tests.oracle.pyramid import BORDERS
+from tests.oracle.filters import BORDERS, FILTERS, borders_of
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.uint8, torch.int16, torch.uint16)
 SPECIALS = (float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1e-30, -1.0)
 
 borders = st.sampled_from(BORDERS)
+rules = st.sampled_from([(filter, border) for filter in FILTERS for border in borders_of(filter)])
 dtypes = st.sampled_from(DTYPES)
 layouts = st.sampled_from(sorted(LAYOUTS))
 seeds = st.integers(-(2**63), 2**63 - 1)
@@ -40,7 +42,12 @@ def images(
 
 
 @st.composite
-def up_sizes(draw: st.DrawFn, x: torch.Tensor) -> tuple[int, int]:
-    """A size pyr_up accepts for x."""
-    h, w = x.shape[-2:]
-    return 2 * h - draw(st.integers(0, 1)), 2 * w - draw(st.integers(0, 1))
+def integer_images(draw: st.DrawFn, max_side: int = 20, max_lead: int = 3) -> torch.Tensor:
+    """The whole range of a dtype, or only its two ends, where everything saturates."""
+    shape, dtype = draw(shapes(max_side, max_lead)), draw(st.sampled_from(INTEGERS))
+    info, generator = torch.iinfo(dtype), torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    if draw(st.booleans()):
+        x = torch.where(torch.rand(shape, generator=generator) < 0.5, info.min, info.max)
+    else:
+        x = torch.randint(info.min, info.max + 1, shape, generator=generator)
+    return LAYOUTS[draw(layouts)](x.to(dtype))

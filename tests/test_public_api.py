@@ -13,11 +13,14 @@ from lapcore import errors
 
 # Name -> parameters in order; "*" starts the keyword-only ones, "=" gives a default's repr. More keywords may be added.
 SIGNATURES = {
-    "pyr_down": "x * filter='binomial' border='reflect'",
+    "pyr_down": "x size=None * filter='binomial' border='reflect'",
     "pyr_up": "x size=None * filter='binomial' border='reflect'",
     "gaussian_pyramid": "x levels * filter='binomial' border='reflect'",
     "laplacian_pyramid": "x levels * filter='binomial' border='reflect'",
     "collapse": "pyramid * filter='binomial' border='reflect'",
+    "laplacian_loss": "input target levels=5 * weights='uniform' mask=None include_residual=False reduction='mean' odd='exact'",
+    "blend": "a b mask levels * filter='binomial' border='reflect'",
+    "PyramidPlan": "shape levels * dtype=torch.float32 device='cpu' kind='laplacian'",
     "random.bits": "shape seeds * stream=0 device=None",
     "random.uniform": "shape seeds * stream=0 device=None dtype=torch.float32",
     "random.normal": "shape seeds * stream=0 device=None dtype=torch.float32",

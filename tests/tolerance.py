@@ -9,6 +9,7 @@ there u_out rules.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,6 @@ ACCUMULATOR = {
     torch.float32: torch.float32,
     torch.float64: torch.float64,
 }
-
-DOWN, UP = 25, 9  # taps of the two-dimensional kernels: a sample of pyr_down, of pyr_up
-UP_ADJOINT = 25  # outputs of pyr_up that read one input
 
 
 @dataclass(frozen=True)
@@ -41,28 +39,69 @@ class Cost:
         return operations * u + stores * u_out
 
 
-# Edges fold taps together, never add any. Whether a fused kernel keeps a level's sums or stores them is its own affair: both fit.
-TABLE = {
-    "pyr_down": Cost(DOWN),
-    "pyr_up": Cost(UP),
-    "gaussian_pyramid": Cost(0, DOWN, 0, 1),
-    "laplacian_pyramid": Cost(UP + 1, DOWN, 2, 1),
-    "collapse": Cost(0, UP + 1, 1, 2),
-    "pyr_down_backward": Cost(DOWN),
-    "pyr_up_backward": Cost(UP_ADJOINT),
-    "gaussian_pyramid_backward": Cost(0, DOWN + 1, 1, 2),
-    "laplacian_pyramid_backward": Cost(UP_ADJOINT + 1, DOWN + 2, 3, 3),
-    "collapse_backward": Cost(0, UP_ADJOINT, 1, 1),
+@dataclass(frozen=True)
+class Taps:
+    """How many inputs a sample of each operator reads in two dimensions, and the roundings in one weight of them."""
+
+    down: int
+    up: int
+    down_adjoint: int
+    up_adjoint: int
+    weight: int = 0
+
+
+# Between an image and its next level. Borders fold taps together, never add any. Binomial weights are exact; the others' are
+# rounded on each axis and once more in their product.
+TAPS = {
+    "binomial": Taps(25, 9, 25, 25),
+    "half_pixel": Taps(36, 16, 9, 81, weight=3),
+    "area": Taps(9, 4, 4, 16, weight=3),
 }
+
+
+def _costs(taps: Taps) -> dict[str, Cost]:
+    """Whether a fused kernel keeps a level's sums or stores them is its own affair: both fit."""
+    down, up = taps.down + taps.weight, taps.up + taps.weight
+    down_adjoint, up_adjoint = taps.down_adjoint + taps.weight, taps.up_adjoint + taps.weight
+    return {
+        "pyr_down": Cost(down),
+        "pyr_up": Cost(up),
+        "gaussian_pyramid": Cost(0, down, 0, 1),
+        "laplacian_pyramid": Cost(up + 1, down, 2, 1),
+        "collapse": Cost(0, up + 1, 1, 2),
+        "pyr_down_backward": Cost(down_adjoint),
+        "pyr_up_backward": Cost(up_adjoint),
+        "gaussian_pyramid_backward": Cost(0, down_adjoint + 1, 1, 2),
+        "laplacian_pyramid_backward": Cost(up_adjoint + 1, down_adjoint + 2, 3, 3),
+        "collapse_backward": Cost(0, up_adjoint, 1, 1),
+        # a - b, its pyramid and the mask's, their product, the collapse, + b
+        "blend": Cost(up + 4, 2 * down + up + 1, 6, 4),
+    }
+
+
+TABLE = {filter: _costs(taps) for filter, taps in TAPS.items()}
 
 NORMAL = 4e-6  # the noise contract: float32 normals against float64 at the same uniforms
 ROUND_TRIP = 1e-6  # collapse(laplacian_pyramid(x)) in float32, relative to max|x|
 OPENCV = 5e-7  # float32 images in [0, 1] against cv2.pyrDown and cv2.pyrUp
 
 
-def bound(op: str, dtype: torch.dtype, scale: float, levels: int = 0) -> float:
+def bound(op: str, dtype: torch.dtype, scale: float, levels: int = 0, filter: str = "binomial") -> float:
     """The absolute error allowed to `op`; `scale` as the module explains. Subnormal results may be flushed."""
-    return TABLE[op].error(dtype, levels) * scale + torch.finfo(dtype).tiny
+    return TABLE[filter][op].error(dtype, levels) * scale + torch.finfo(dtype).tiny
+
+
+def resize_bound(taps: int, dtype: torch.dtype, scale: float) -> float:
+    """As `bound`, for one operator between any two sizes that reads this many samples."""
+    return Cost(taps + TAPS["half_pixel"].weight).error(dtype, 0) * scale + torch.finfo(dtype).tiny
+
+
+def loss_error(shape: tuple[int, ...], dtype: torch.dtype, levels: int) -> float:
+    """The error of laplacian_loss relative to its magnitude: difference, bands, then sums along a row, along the rows, over the
+    images. 16-bit inputs are exact in float32, where everything happens."""
+    bands = TABLE["binomial"]["laplacian_pyramid"].error(ACCUMULATOR[dtype], levels)
+    sums = shape[-1] + shape[-2] + math.prod(shape[:-2]).bit_length() + levels + 4
+    return bands + sums * torch.finfo(ACCUMULATOR[dtype]).eps / 2
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

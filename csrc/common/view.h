@@ -6,7 +6,7 @@
 
 namespace lapcore {
 
-enum class DType : int { float16, bfloat16, float32, float64 };
+enum class DType : int { float16, bfloat16, float32, float64, uint8, int16, uint16 };
 
 struct View {
     void* data = nullptr;
@@ -25,12 +25,33 @@ struct View {
 
     // Where plane p begins, counting the leading dimensions in C order.
     std::int64_t plane_offset(std::int64_t p) const {
+        if (shape.size() == 2) return 0;
         std::int64_t offset = 0;
-        for (std::size_t d = shape.size() - 2; d-- > 0;) {
+        for (std::size_t d = shape.size() - 3; d > 0; --d) {
             offset += (p % shape[d]) * strides[d];
             p /= shape[d];
         }
-        return offset;
+        return offset + p * strides[0];
+    }
+
+    // The same planes in the same order, with the leading dimensions that lie evenly in memory joined.
+    View merged() const {
+        View view{data, {}, {}};
+        for (std::size_t d = 0; d + 2 < shape.size(); ++d) {
+            if (shape[d] == 1) continue;
+            if (!view.shape.empty() && view.strides.back() == strides[d] * shape[d]) {
+                view.shape.back() *= shape[d];
+                view.strides.back() = strides[d];
+            } else {
+                view.shape.push_back(shape[d]);
+                view.strides.push_back(strides[d]);
+            }
+        }
+        for (std::size_t d = shape.size() - 2; d < shape.size(); ++d) {
+            view.shape.push_back(shape[d]);
+            view.strides.push_back(strides[d]);
+        }
+        return view;
     }
 };
 

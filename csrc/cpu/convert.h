@@ -1,19 +1,60 @@
-// Rows of any dtype and stride to and from rows of the type that is computed in. Included once per instruction set.
+// Rows of any dtype and stride to and from rows of the type that sums are taken in. Included once per instruction set.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "common/half.h"
-
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
+#include "cpu/simd.h"
 
 namespace lapcore::LAPCORE_ISA {
 
+// 255 * 16 * 16 fits 16 bits, so that sums of uint8 have twice the lanes.
 template <class T>
-void load_row(const T* src, std::int64_t stride, std::int64_t n, Compute<T>* dst) {
+struct SumOf {
+    using type = Compute<T>;
+};
+template <>
+struct SumOf<std::uint8_t> {
+    using type = std::uint16_t;
+};
+template <>
+struct SumOf<std::int16_t> {
+    using type = std::int32_t;
+};
+template <>
+struct SumOf<std::uint16_t> {
+    using type = std::int32_t;
+};
+template <class T>
+using Sum = typename SumOf<T>::type;
+
+// What the levels of a Laplacian pyramid are stored in.
+template <class T>
+using Band = std::conditional_t<std::is_integral_v<T>, std::int16_t, T>;
+
+// Reads with a constant stride, as of one channel of interleaved ones.
+template <int kStride, class T>
+inline void load_strided(const T* src, std::int64_t n, Sum<T>* dst) {
+    std::int64_t i = 0;
+    if constexpr (std::is_same_v<T, float> && kStride > 1) {
+        constexpr std::int64_t V = kLanes<float>;
+        // The last vectors may reach past the row, and so past the image.
+        for (; i + 2 * V <= n; i += V) store(dst + i, load_every<kStride>(src + i * kStride));
+    }
+    for (; i < n; ++i) {
+        if constexpr (std::is_integral_v<T>) {
+            dst[i] = src[i * kStride];
+        } else {
+            dst[i] = widen(src[i * kStride]);
+        }
+    }
+}
+
+template <class T>
+void load_row(const T* src, std::int64_t stride, std::int64_t n, Sum<T>* dst) {
     std::int64_t i = 0;
 #if defined(__F16C__)
     if constexpr (std::is_same_v<T, Half>) {
@@ -25,21 +66,56 @@ void load_row(const T* src, std::int64_t stride, std::int64_t n, Compute<T>* dst
         }
     }
 #endif
-    for (; i < n; ++i) dst[i] = widen(src[i * stride]);
+    switch (stride) {
+        case 1: return load_strided<1>(src + i, n - i, dst + i);
+        case 2: return load_strided<2>(src, n, dst);
+        case 3: return load_strided<3>(src, n, dst);
+        case 4: return load_strided<4>(src, n, dst);
+        default: break;
+    }
+    for (; i < n; ++i) load_strided<1>(src + i * stride, 1, dst + i);
 }
 
-template <class T>
-void store_row(const Compute<T>* src, std::int64_t n, T* dst) {
+// One sum as a stored value: floats round to nearest even, integers saturate. uint8 images are summed modulo 2^16,
+// in which their bands, from -255 to 510, have a place.
+template <class C, class T>
+inline void put(C v, T& out) {
+    if constexpr (std::is_same_v<C, std::uint16_t>) {
+        out = static_cast<T>(v);
+    } else if constexpr (std::is_integral_v<T>) {
+        out = static_cast<T>(std::clamp<C>(v, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+    } else {
+        narrow(v, out);
+    }
+}
+
+template <int kStride, class C, class T>
+inline void store_strided(const C* src, std::int64_t n, T* dst) {
+    for (std::int64_t i = 0; i < n; ++i) put(src[i], dst[i * kStride]);
+}
+
+template <class C, class T>
+void store_row(const C* src, std::int64_t n, T* dst, std::int64_t stride) {
     std::int64_t i = 0;
 #if defined(__F16C__)
     if constexpr (std::is_same_v<T, Half>) {
-        for (; i + 8 <= n; i += 8) {
-            const __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + i), h);
+        if (stride == 1) {
+            for (; i + 8 <= n; i += 8) {
+                const __m256 f = _mm256_loadu_ps(src + i);
+                const __m128i h = _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + i), h);
+            }
         }
     }
 #endif
-    for (; i < n; ++i) narrow(src[i], dst[i]);
+    switch (stride) {
+        case 1: return store_strided<1>(src + i, n - i, dst + i);
+        case 2: return store_strided<2>(src, n, dst);
+        case 3: return store_strided<3>(src, n, dst);
+        case 4: return store_strided<4>(src, n, dst);
+        default: break;
+    }
+    for (; i < n; ++i) put(src[i], dst[i * stride]);
 }
 
 }  // namespace lapcore::LAPCORE_ISA

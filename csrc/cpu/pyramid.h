@@ -1,4 +1,5 @@
-// What csrc/cpu/pyramid.cpp offers, once per instruction set. Outputs are contiguous.
+// What csrc/cpu/pyramid.cpp and csrc/cpu/laplacian_loss.cpp offer, once per instruction set. Every view may have any
+// strides.
 #pragma once
 
 #include <vector>
@@ -14,14 +15,31 @@ struct PyramidCall {
     int threads;
 };
 
+struct LossCall {
+    PyramidCall pyramid;
+    const std::vector<std::vector<std::int64_t>>& sizes;  // of every level after cropping, the residual's last
+    std::int64_t samples, weighted;                       // N, and how many levels count
+    const void* coefficients;                             // (N, weighted), in the type of the sums
+};
+
 struct PyramidKernels {
-    // dst (..., height, width) = op(src), or base + alpha * op(src) when base is given.
-    void (*apply)(const PyramidCall& call, Op op, const View& src, const View* base, double alpha, void* dst,
-                  std::int64_t height, std::int64_t width);
-    // out[0..L-1] are the bands, out[L] the low-pass; L = out.size() - 1 >= 1.
-    void (*laplacian_pyramid)(const PyramidCall& call, const View& x, const std::vector<void*>& out);
-    // The inverse of laplacian_pyramid; pyramid.size() >= 2.
-    void (*collapse)(const PyramidCall& call, const std::vector<View>& pyramid, void* out);
+    // dst = op(src), or base + alpha * op(src) when base is given, alpha 1 or -1.
+    void (*apply)(const PyramidCall& call, Op op, const View& src, const View* base, double alpha, const View& dst);
+    // The same for any pair of 1-D operators, on floats.
+    void (*apply_tables)(const PyramidCall& call, const TapTable& rows, const TapTable& columns, const View& src,
+                         const View* base, double alpha, const View& dst);
+    // out: g_1 .. g_L.
+    void (*gaussian_pyramid)(const PyramidCall& call, const View& x, const std::vector<View>& out);
+    // out: the bands h_0 .. h_{L-1} and g_L; work: memory for g_1 .. g_{L-1}, or empty.
+    void (*laplacian_pyramid)(const PyramidCall& call, const View& x, const std::vector<View>& out,
+                              const std::vector<void*>& work);
+    // The inverse of laplacian_pyramid; work: memory for c_1 .. c_{L-1}, or empty.
+    void (*collapse)(const PyramidCall& call, const std::vector<View>& pyramid, const View& out,
+                     const std::vector<void*>& work);
+    // loss (N) and, where grad is given, the gradient of their sum, both in the type of the sums; masks: one view for
+    // each weighted level, or empty.
+    void (*laplacian_loss)(const LossCall& call, const View& input, const View& target, const std::vector<View>& masks,
+                           void* loss, const View* grad);
 };
 
 }  // namespace lapcore

@@ -20,12 +20,11 @@ from lapcore.models.base import (
     per_level,
     positive,
 )
-from lapcore.nn.blend import blend
 from lapcore.nn.blocks import Moments, halvings
 from lapcore.nn.levels import BandLevel, Level, VectorLevel
 from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
-from lapcore.ops.pyramid import gaussian_pyramid, laplacian_pyramid, pyr_up
+from lapcore.ops.pyramid import blend, gaussian_pyramid, laplacian_pyramid, pyr_up
 
 PRIOR, POSTERIOR = 0, 1
 

@@ -1,19 +1,30 @@
-"""Pyramids on the C++ kernels of csrc/cpu/pyramid.cpp: one call for a whole pyramid, or for one operator."""
+"""Pyramids on the C++ kernels of csrc/cpu/: one call for a whole pyramid, or for one operator."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.reference.pyramid import Size, Tensors, sizes_of
+from lapcore.reference.pyramid import Sizes, Tensors, band_dtype
+from lapcore.reference.taps import Size, Tables
 
 Described = tuple[int, Sequence[int], Sequence[int]]
+Taps = tuple[int, int, int]
 
 # The numbers of DType, Border and Op in csrc/common/.
-DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+DTYPES = {
+    torch.float16: 0,
+    torch.bfloat16: 1,
+    torch.float32: 2,
+    torch.float64: 3,
+    torch.uint8: 4,
+    torch.int16: 5,
+    torch.uint16: 6,
+}
 BORDERS = {"reflect": 0, "replicate": 1, "circular": 2, "constant": 3, "symmetric": 4}
 OPS = {"down": 0, "up": 1, "down_adjoint": 2, "up_adjoint": 3}
 
@@ -22,37 +33,176 @@ def describe(x: Tensor) -> Described:
     return x.data_ptr(), x.shape, x.stride()
 
 
-def like(x: Tensor, size: Size) -> Tensor:
-    return torch.empty((*x.shape[:-2], *size), dtype=x.dtype)
+def describe_all(tensors: Sequence[Tensor]) -> list[Described]:
+    return [(x.data_ptr(), x.shape, x.stride()) for x in tensors]
 
 
-def apply(op: str, x: Tensor, size: Size, border: str, base: Tensor | None = None, alpha: int = 1) -> Tensor:
-    """op(x) of the given size, or base + alpha * op(x)."""
-    out = like(x, size)
+def addresses(tensors: Tensors | None) -> list[int]:
+    return [x.data_ptr() for x in tensors or ()]
+
+
+def describe_tables(tables: Tables | None) -> tuple[Taps, Taps] | None:
+    """Index, weight and the number of taps of each axis."""
+    if tables is None:
+        return None
+    rows, row_weights, columns, column_weights = tables
+    return (
+        (rows.data_ptr(), row_weights.data_ptr(), rows.shape[0]),
+        (columns.data_ptr(), column_weights.data_ptr(), columns.shape[0]),
+    )
+
+
+LARGE = 1 << 22
+"""Bytes from which on it is worth while to keep an output's memory for the next: malloc may give it back to the system."""
+
+
+def like(x: Tensor, size: Size, dtype: torch.dtype) -> Tensor:
+    """A tensor of x's leading shape. A large one on the CPU takes the memory of an earlier one, if there is such."""
+    shape = (*x.shape[:-2], *size)
+    if x.numel() < LARGE // 64 or x.device.type != "cpu":
+        return x.new_empty(shape) if dtype is x.dtype else x.new_empty(shape, dtype=dtype)
+    count = math.prod(shape)
+    if count * dtype.itemsize < LARGE:
+        return x.new_empty(shape, dtype=dtype)
+    return torch.frombuffer(_C.Block(count * dtype.itemsize), dtype=dtype).view(shape)
+
+
+def apply(
+    op: str,
+    x: Tensor,
+    size: Size,
+    filter: str,
+    border: str,
+    base: Tensor | None = None,
+    alpha: int = 1,
+    out: Tensor | None = None,
+    tables: Tables | None = None,
+) -> Tensor:
+    """op(x) of the given size, or base + alpha * op(x); `tables` holds the taps of a filter other than binomial."""
+    if out is None:
+        out = like(x, size, x.dtype if base is None else band_dtype(x.dtype))
     _C.pyramid_apply(
         OPS[op],
         DTYPES[x.dtype],
         BORDERS[border],
         torch.get_num_threads(),
-        describe(x),
-        out.data_ptr(),
-        *size,
+        (x.data_ptr(), x.shape, x.stride()),
+        (out.data_ptr(), out.shape, out.stride()),
         None if base is None else describe(base),
         alpha,
+        describe_tables(tables),
     )
     return out
 
 
-def laplacian_pyramid(inputs: Tensors, size: Size, levels: int, border: str) -> Tensors:
+def pyr_down(
+    inputs: Tensors,
+    sizes: Sizes,
+    filter: str,
+    border: str,
+    out: Tensors | None = None,
+    work: Tensors | None = None,
+) -> Tensors | None:
+    if filter != "binomial":
+        return None
+    return [apply("down", inputs[0], sizes[1], filter, border, None, 1, out[0] if out else None)]
+
+
+def pyr_up(
+    inputs: Tensors,
+    sizes: Sizes,
+    filter: str,
+    border: str,
+    out: Tensors | None = None,
+    work: Tensors | None = None,
+) -> Tensors | None:
+    if filter != "binomial":
+        return None
+    return [apply("up", inputs[0], sizes[0], filter, border, None, 1, out[0] if out else None)]
+
+
+def gaussian_pyramid(
+    inputs: Tensors,
+    sizes: Sizes,
+    filter: str,
+    border: str,
+    out: Tensors | None = None,
+    work: Tensors | None = None,
+) -> Tensors | None:
+    if filter != "binomial":
+        return None
     (x,) = inputs
-    out = [like(x, each) for each in sizes_of(size, levels)]
-    pointers = [band.data_ptr() for band in out]
-    _C.laplacian_pyramid(DTYPES[x.dtype], BORDERS[border], torch.get_num_threads(), describe(x), pointers)
+    out = out or [like(x, size, x.dtype) for size in sizes[1:]]
+    _C.gaussian_pyramid(DTYPES[x.dtype], BORDERS[border], torch.get_num_threads(), describe(x), describe_all(out))
     return out
 
 
-def collapse(inputs: Tensors, size: Size, levels: int, border: str) -> Tensors:
-    out = like(inputs[0], size)
-    described = [describe(x) for x in inputs]
-    _C.collapse(DTYPES[out.dtype], BORDERS[border], torch.get_num_threads(), described, out.data_ptr())
-    return [out]
+def laplacian_pyramid(
+    inputs: Tensors,
+    sizes: Sizes,
+    filter: str,
+    border: str,
+    out: Tensors | None = None,
+    work: Tensors | None = None,
+) -> Tensors | None:
+    if filter != "binomial":
+        return None
+    (x,) = inputs
+    if out is None:
+        dtype = band_dtype(x.dtype)
+        out = [like(x, size, dtype) for size in sizes]
+    _C.laplacian_pyramid(
+        DTYPES[x.dtype], BORDERS[border], torch.get_num_threads(), describe(x), describe_all(out), addresses(work)
+    )
+    return out
+
+
+def collapse(
+    inputs: Tensors,
+    sizes: Sizes,
+    filter: str,
+    border: str,
+    out: Tensors | None = None,
+    work: Tensors | None = None,
+) -> Tensors | None:
+    if filter != "binomial":
+        return None
+    (image,) = out or [like(inputs[0], sizes[0], inputs[0].dtype)]
+    _C.collapse(
+        DTYPES[image.dtype],
+        BORDERS[border],
+        torch.get_num_threads(),
+        describe_all(inputs),
+        describe(image),
+        addresses(work),
+    )
+    return [image]
+
+
+def laplacian_loss(
+    input: Tensor,
+    target: Tensor,
+    masks: Tensors | None,
+    coefficients: Tensor,
+    sizes: Sizes,
+    border: str,
+    with_grad: bool,
+) -> tuple[Tensor, Tensor | None]:
+    coefficients = coefficients.contiguous()
+    loss = coefficients.new_empty(len(coefficients))
+    grad = coefficients.new_empty(input.shape) if with_grad else None
+    _C.laplacian_loss(
+        DTYPES[input.dtype],
+        BORDERS[border],
+        torch.get_num_threads(),
+        describe(input),
+        describe(target),
+        describe_all(masks or ()),
+        sizes,
+        coefficients.shape[0],
+        coefficients.shape[1],
+        coefficients.data_ptr(),
+        loss.data_ptr(),
+        None if grad is None else describe(grad),
+    )
+    return loss, grad

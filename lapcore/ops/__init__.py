@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lapcore.ops import gaussian, pyramid, random
+from lapcore.ops import gaussian, laplacian_loss, pyramid, random
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ OPS = {
         Op("gaussian_pyramid", "pyramid", pyramid.gaussian_pyramid, _with_adjoint("gaussian_pyramid")),
         Op("laplacian_pyramid", "pyramid", pyramid.laplacian_pyramid, _with_adjoint("laplacian_pyramid")),
         Op("collapse", "pyramid", pyramid.collapse, _with_adjoint("collapse")),
+        Op("blend", "pyramid", pyramid.blend, ()),
+        Op("laplacian_loss", "pyramid", laplacian_loss.laplacian_loss, ("lapcore::laplacian_loss",)),
         Op("random.bits", "random", random.bits, ("lapcore::random_bits",)),
         Op("random.uniform", "random", random.uniform, ("lapcore::random_uniform",)),
         Op("random.normal", "random", random.normal, ("lapcore::random_normal",)),

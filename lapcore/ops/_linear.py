@@ -1,9 +1,10 @@
 """Linear operations on lists of tensors: registration with torch.library, and gradients by the transpose.
 
 An operation `name` and its transpose `name_adjoint` have one signature,
-    lapcore::name(Tensor[] inputs, SymInt[] size, int levels, str border) -> Tensor[]
-and each is the gradient of the other, so gradients of every order exist. Plain eager calls do not go through the dispatcher,
-which would cost more than a small image's arithmetic; torch.compile, torch.export and fake tensors do.
+    lapcore::name(Tensor[] inputs, SymInt[] sizes, str filter, str border) -> Tensor[]
+where sizes are those of every level, fine to coarse, height and width in turn; and each is the gradient of the other, so
+gradients of every order exist. Plain eager calls do not go through the dispatcher, which would cost more than a small
+image's arithmetic; torch.compile, torch.export and fake tensors do.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from torch.autograd import forward_ad
 from lapcore import backends
 
 Size = tuple[int, int]
-Run = Callable[[list[Tensor], Size, int, str], list[Tensor]]
-Shapes = Callable[[Size, int], list[Size]]
+Sizes = tuple[Size, ...]
+Run = Callable[[list[Tensor], Sizes, str, str], list[Tensor]]
 
-SCHEMA = "(Tensor[] inputs, SymInt[] size, int levels, str border) -> Tensor[]"
+SCHEMA = "(Tensor[] inputs, SymInt[] sizes, str filter, str border) -> Tensor[]"
 
 _runs: dict[str, Run] = {}
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -31,12 +32,27 @@ def transpose_of(name: str) -> str:
     return name.removesuffix("_adjoint") if name.endswith("_adjoint") else f"{name}_adjoint"
 
 
-class _Linear(torch.autograd.Function):
-    """y = A x: the gradient is A^T dy, the tangent A dx."""
+class _Plain(torch.autograd.Function):
+    """y = A x: the gradient is A^T dy. Its older form costs a third of what one with setup_context does."""
 
     @staticmethod
-    def forward(name: str, size: Size, levels: int, border: str, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_runs[name](list(inputs), size, levels, border))
+    def forward(ctx: Any, name: str, sizes: Sizes, filter: str, border: str, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.name, ctx.rest = name, (sizes, filter, border)
+        ctx.backend = backends.asked_for()
+        return tuple(_runs[name](list(inputs), sizes, filter, border))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        with backends.asking_for(ctx.backend):
+            return (None, None, None, None, *call(transpose_of(ctx.name), list(grads), *ctx.rest))
+
+
+class _Linear(torch.autograd.Function):
+    """The same under transforms of torch.func and for tangents: that of y = A x is A dx."""
+
+    @staticmethod
+    def forward(name: str, sizes: Sizes, filter: str, border: str, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_runs[name](list(inputs), sizes, filter, border))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -54,9 +70,9 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Any, name: str, size: Size, levels: int, border: str, *inputs: Tensor
+        info: Any, in_dims: Any, name: str, sizes: Sizes, filter: str, border: str, *inputs: Tensor
     ) -> tuple[Any, Any]:
-        out = tuple(call(name, _batched(info, in_dims[4:], inputs), size, levels, border))
+        out = tuple(call(name, _batched(info, in_dims[4:], inputs), sizes, filter, border))
         return out, (0,) * len(out)
 
 
@@ -78,43 +94,64 @@ def _eager(inputs: Sequence[Tensor]) -> bool:
     )
 
 
-def call(name: str, inputs: list[Tensor], size: Size, levels: int, border: str) -> list[Tensor]:
+def transformed() -> bool:
+    """Whether this call is inside a transform of torch.func, or has tangents."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+
+
+def differentiated(tensors: Sequence[Tensor]) -> bool:
+    """Whether a gradient, a tangent or a transform of torch.func follows this call."""
+    if torch.is_grad_enabled():
+        for x in tensors:
+            if x.requires_grad:
+                return True
+    return transformed()
+
+
+def call(name: str, inputs: list[Tensor], sizes: Sizes, filter: str, border: str) -> list[Tensor]:
     """Runs a registered operation by the shortest way that the moment allows."""
     if not _eager(inputs):
-        return list(getattr(torch.ops.lapcore, name)(inputs, size, levels, border))
+        flat = [side for size in sizes for side in size]
+        return list(getattr(torch.ops.lapcore, name)(inputs, flat, filter, border))
     if torch._C._get_tracing_state() is not None:
         raise RuntimeError(f"{name}: torch.jit.trace is not supported; use torch.compile or torch.export")
-    differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
-    if differentiated or transformed or forward_ad._current_level >= 0:
-        return list(_Linear.apply(name, size, levels, border, *inputs))  # type: ignore[no-untyped-call]
-    return _runs[name](inputs, size, levels, border)
+    if transformed():
+        return list(_Linear.apply(name, sizes, filter, border, *inputs))  # type: ignore[no-untyped-call]
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return list(_Plain.apply(name, sizes, filter, border, *inputs))  # type: ignore[no-untyped-call]
+    return _runs[name](inputs, sizes, filter, border)
 
 
-def register(name: str, run: Run, shapes: Shapes) -> None:
-    """Makes `run` the operation lapcore::name; `shapes` gives the sizes of its outputs from those of the finest image."""
+def _pairs(flat: Sequence[int]) -> Sizes:
+    return tuple(zip(flat[::2], flat[1::2], strict=True))
+
+
+def register(name: str, run: Run, outputs: slice, dtype: Callable[[torch.dtype], torch.dtype]) -> None:
+    """Makes `run` the operation lapcore::name, whose outputs have the sizes sizes[outputs] and a dtype that follows the
+    input's."""
     _runs[name] = run
     op = f"lapcore::{name}"
     torch.library.define(op, SCHEMA)
 
-    def kernel(inputs: list[Tensor], size: list[int], levels: int, border: str) -> list[Tensor]:
-        out = run(inputs, (size[0], size[1]), levels, border)
+    def kernel(inputs: list[Tensor], sizes: list[int], filter: str, border: str) -> list[Tensor]:
+        out = run(inputs, _pairs(sizes), filter, border)
         return [y.clone() if any(y is x for x in inputs) else y for y in out]  # the dispatcher forbids aliases
 
-    def fake(inputs: list[Tensor], size: list[int], levels: int, border: str) -> list[Tensor]:
+    def fake(inputs: list[Tensor], sizes: list[int], filter: str, border: str) -> list[Tensor]:
         x = inputs[0]
-        return [x.new_empty((*x.shape[:-2], *each)) for each in shapes((size[0], size[1]), levels)]
+        return [x.new_empty((*x.shape[:-2], *size), dtype=dtype(x.dtype)) for size in _pairs(sizes)[outputs]]
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.rest = inputs[1:]
+        _, sizes, *rules = inputs
+        ctx.rest = (_pairs(sizes), *rules)
         ctx.backend = backends.asked_for()
 
     def backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
         with backends.asking_for(ctx.backend):
             return call(transpose_of(name), list(grads), *ctx.rest), None, None, None
 
-    def vmap(info: Any, in_dims: Any, inputs: list[Tensor], size: Size, levels: int, border: str) -> tuple[Any, Any]:
-        out = call(name, _batched(info, in_dims[0], inputs), size, levels, border)
+    def vmap(info: Any, in_dims: Any, inputs: list[Tensor], sizes: list[int], *rules: str) -> tuple[Any, Any]:
+        out = call(name, _batched(info, in_dims[0], inputs), _pairs(sizes), *rules)
         return out, [0] * len(out)
 
     torch.library.impl(op, ("CPU", "CUDA"), kernel)

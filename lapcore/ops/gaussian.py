@@ -217,7 +217,7 @@ def _check_all(**tensors: Tensor | None) -> None:
     (like, first), *others = tensors.items()
     _check.tensor(like, first)
     assert first is not None
-    _check.floating(like, first)
+    _check.dtype(like, first)
     if first.ndim == 0:
         raise ValueError(f"{like}: expected shape (N, ...), got ()")
     for name, x in others:

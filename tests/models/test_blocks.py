@@ -1,4 +1,4 @@
-"""The pieces of the models: sizes, bounds, cosine bases, blending."""
+"""The pieces of the models: sizes, bounds, cosine bases, and the blending of the editor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import lapcore
-from lapcore.nn.blend import blend
 from lapcore.nn.blocks import Down, Up, halvings, soft_clamp
 from lapcore.nn.cosine import cosine_basis, lapped_cosine_basis
 
@@ -67,9 +66,9 @@ def test_blend_takes_a_where_the_mask_is_one_and_b_where_it_is_zero(size: int) -
     a, b = torch.randn(2, 3, size, size), torch.randn(2, 3, size, size)
     ones = torch.ones(1, 1, size, size)
     rounding = 16 * EPS * float(torch.stack((a, b)).abs().max())
-    torch.testing.assert_close(blend(a, b, ones, 2), a, rtol=0, atol=rounding)
-    torch.testing.assert_close(blend(a, b, 0 * ones, 2), b, rtol=0, atol=rounding)
-    half = blend(a, b, 0.25 * ones, 2)
+    torch.testing.assert_close(lapcore.blend(a, b, ones, 2), a, rtol=0, atol=rounding)
+    torch.testing.assert_close(lapcore.blend(a, b, 0 * ones, 2), b, rtol=0, atol=rounding)
+    half = lapcore.blend(a, b, 0.25 * ones, 2)
     torch.testing.assert_close(half, 0.25 * a + 0.75 * b, rtol=0, atol=rounding)
 
 
@@ -77,5 +76,5 @@ def test_blend_of_flat_images_crosses_over_smoothly() -> None:
     white, black = torch.ones(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
     mask = torch.zeros(1, 1, 32, 32)
     mask[..., :16] = 1
-    row = blend(white, black, mask, 3)[0, 0, 16]
+    row = lapcore.blend(white, black, mask, 3)[0, 0, 16]
     assert row[0] > 0.95 and row[-1] < 0.05 and (row.diff() < 1e-5).all() and row.diff().abs().max() < 0.2

@@ -1,4 +1,4 @@
-"""The pyramid ops on every backend against the float64 oracle: values, structure, gradients, and refusals."""
+"""The pyramid ops with the default filter, on every backend, against the float64 oracle."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import lapcore
 from tests import strategies
 from tests.layouts import LAYOUTS, SHAPES
-from tests.ops.pyramid_checks import HALVES, Tensor, borders, check_values, draw, dtypes, sizes, up_sizes
+from tests.ops.pyramid_checks import HALVES, Tensor, borders, check_values, draw, dtypes, sizes
 from tests.oracle import pyramid as oracle
 from tests.oracle.pyramid import BORDERS
-from tests.tolerance import OPENCV, ROUND_TRIP, assert_close, assert_same_bits, bound, to_numpy
+from tests.tolerance import ROUND_TRIP, assert_close, assert_same_bits, bound, to_numpy
 
 PROBE = ("laplacian_pyramid", (1, 1, 4, 4))
 
@@ -66,31 +66,6 @@ def test_oracle_adjoints_are_adjoint(border: str) -> None:
         inner = (oracle.collapse(grads, border) * grad).sum()
         pairs = zip(grads, oracle.collapse_adjoint(grad, 3, border), strict=True)
         assert inner == pytest.approx(sum((a * b).sum() for a, b in pairs), rel=1e-12)
-
-
-def opencv_borders() -> dict[str, int]:
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed (test extra)")
-    return {
-        "reflect": cv2.BORDER_REFLECT_101,
-        "symmetric": cv2.BORDER_REFLECT,
-        "replicate": cv2.BORDER_REPLICATE,
-        "circular": cv2.BORDER_WRAP,
-    }
-
-
-def test_oracle_equals_opencv_in_float64() -> None:
-    names = opencv_borders()
-    import cv2
-
-    rng = np.random.default_rng(0)
-    for h in range(1, 20):
-        for w in range(1, 20):
-            x = rng.random((h, w))
-            for border, code in names.items():
-                np.testing.assert_allclose(oracle.pyr_down(x, border), cv2.pyrDown(x, borderType=code), atol=1e-15)
-            for height, width in up_sizes(h, w):
-                up = cv2.pyrUp(x, dstsize=(width, height))
-                np.testing.assert_allclose(oracle.pyr_up(x, (height, width)), up, atol=1e-15)
 
 
 # Values --------------------------------------------------------------------------------------------------------------------------
@@ -174,40 +149,13 @@ def test_random_images_equal_the_oracle(backend: str, slow_backend: bool, device
 @borders
 def test_round_trip_for_every_size(backend: str, slow_backend: bool, device: str, border: str) -> None:
     worst = {}
-    for h, w in sizes(slow_backend, range(1, 41)):
+    for h, w in sizes(slow_backend, range(1, 41) if backend == "cpu" else (1, 2, 3, 5, 8, 17, 33, 40)):
         x = draw((h, w), h * 41 + w, device=device)
         back = lapcore.collapse(lapcore.laplacian_pyramid(x, 3, border=border), border=border)
         assert back.shape == x.shape
         worst[h, w] = float((back - x).abs().max() / x.abs().max())
     size = max(worst, key=worst.__getitem__)
     assert worst[size] < ROUND_TRIP, f"{size}: {worst[size]:.3g}"
-
-
-def test_equal_to_opencv(backend: str, slow_backend: bool, device: str) -> None:
-    names = opencv_borders()
-    import cv2
-
-    rng = np.random.default_rng(1)
-    for h, w in sizes(slow_backend, (*range(1, 18), 33, 64, 101)):
-        image = rng.random((h, w), dtype=np.float32)
-        x = torch.from_numpy(image).to(device)
-        for border, code in names.items():
-            want = cv2.pyrDown(image, borderType=code)
-            assert_close(lapcore.pyr_down(x, border=border), want, OPENCV, f"pyr_down {h}x{w} {border}")
-        for height, width in up_sizes(h, w):
-            want = cv2.pyrUp(image, dstsize=(width, height))
-            assert_close(lapcore.pyr_up(x, (height, width)), want, OPENCV, f"pyr_up {h}x{w} to {height}x{width}")
-
-
-def test_laplacian_equal_to_opencv(backend: str, slow_backend: bool, device: str) -> None:
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed (test extra)")
-    image = np.random.default_rng(2).random((11, 13) if slow_backend else (150, 211), dtype=np.float32)
-    want = cv2.detail.createLaplacePyr(
-        cv2.UMat(image), 3, None
-    )  # given a bare float array, it subtracts only some of the levels
-    got = lapcore.laplacian_pyramid(torch.from_numpy(image).to(device), 3)
-    for level, (a, b) in enumerate(zip(got, want, strict=True)):
-        assert_close(a, b.get(), OPENCV, f"level {level}")
 
 
 @borders

@@ -48,9 +48,9 @@ def test_images_have_two_sides_of_at_least_one(call: Call, shape: tuple[int, ...
 
 @on_images
 @pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool, torch.complex64], ids=lambda d: str(d)
+    "dtype", [torch.int8, torch.uint32, torch.int32, torch.int64, torch.bool, torch.complex64], ids=lambda d: str(d)
 )
-def test_integers_and_complex_numbers_are_refused_by_name(call: Call, dtype: torch.dtype) -> None:
+def test_other_integers_and_complex_numbers_are_refused_by_name(call: Call, dtype: torch.dtype) -> None:
     with pytest.raises(REFUSED, match=str(dtype).removeprefix("torch.")):
         call(torch.zeros(4, 4, dtype=dtype))
 
@@ -71,6 +71,14 @@ def test_unknown_filters_are_refused(call: Call, filter: object) -> None:
     assert "binomial" in str(caught.value) and repr(filter) in str(caught.value)
 
 
+@on_images
+@pytest.mark.parametrize("border", [name for name in BORDERS if name != "reflect"])
+def test_the_area_filter_has_no_border(call: Call, border: str) -> None:
+    with pytest.raises(ValueError, match=r"border.*area") as caught:
+        call(IMAGE, filter="area", border=border)
+    assert repr(border) in str(caught.value)
+
+
 @with_levels
 @pytest.mark.parametrize("levels", [-1, 1.0, 1.5, "2", None, (1,), torch.tensor(1.0)])
 def test_levels_are_whole_numbers_from_zero(call: Call, levels: object) -> None:
@@ -78,14 +86,42 @@ def test_levels_are_whole_numbers_from_zero(call: Call, levels: object) -> None:
         call(IMAGE, levels)
 
 
-@pytest.mark.parametrize(
-    "size",
-    [(11, 8), (10, 9), (8, 8), (10, 6), (5, 4), (0, 0), (-1, 8), (10,), (10, 8, 1), 10, "10", (10.0, 8.0), (None, 8)],
-    ids=str,
-)
+NO_SIZES = [(0, 0), (-1, 8), (10,), (10, 8, 1), 10, "10", (10.0, 8.0), (None, 8), (True, 8), torch.tensor((10, 8))]
+
+
+@pytest.mark.parametrize("size", [(11, 8), (10, 9), (8, 8), (10, 6), (5, 4), *NO_SIZES], ids=str)
 def test_sizes_other_than_2n_minus_1_and_2n_are_refused(size: object) -> None:
     with pytest.raises(REFUSED, match="size"):
         lapcore.pyr_up(IMAGE, size)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 3), (5, 4), (10, 8), *NO_SIZES], ids=str)
+def test_sizes_other_than_half_are_refused(size: object) -> None:
+    with pytest.raises(REFUSED, match="size"):
+        lapcore.pyr_down(IMAGE, size)
+    assert_same_bits(lapcore.pyr_down(IMAGE, (3, 2)), lapcore.pyr_down(IMAGE))
+
+
+@pytest.mark.parametrize("call", [lapcore.pyr_down, lapcore.pyr_up])
+@pytest.mark.parametrize("filter", ["half_pixel", "area"])
+@pytest.mark.parametrize("size", NO_SIZES, ids=str)
+def test_sizes_are_two_whole_numbers_from_one(call: Call, filter: str, size: object) -> None:
+    with pytest.raises(REFUSED, match="size"):
+        call(IMAGE, size, filter=filter)
+
+
+@pytest.mark.parametrize("size", [(6, 4), (5, 5), (10, 8)], ids=str)
+def test_an_area_average_only_shrinks(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"size: .*5, 4") as caught:
+        lapcore.pyr_down(IMAGE, size, filter="area")
+    assert str(size) in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 3), (3, 2)], ids=str)
+def test_area_up_only_grows(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"size: .*5, 4") as caught:
+        lapcore.pyr_up(IMAGE, size, filter="area")
+    assert str(size) in str(caught.value)
 
 
 def test_the_refusal_of_2n_plus_1_says_what_would_do() -> None:
@@ -109,6 +145,8 @@ BROKEN = {
     "mixed dtypes": [PYRAMID[0], torch.zeros(2, 3, 2, dtype=torch.float64)],
     "mixed devices": [PYRAMID[0], torch.zeros(2, 3, 2, device="meta")],
     "an empty side": [PYRAMID[0], torch.zeros(2, 3, 0)],
+    "bytes": [torch.zeros(2, 5, 4, dtype=torch.uint8), torch.zeros(2, 3, 2, dtype=torch.uint8)],
+    "integers among floats": [PYRAMID[0], torch.zeros(2, 3, 2, dtype=torch.int16)],
 }
 
 
@@ -123,9 +161,15 @@ def test_a_mismatched_level_is_named() -> None:
         lapcore.collapse([PYRAMID[0], PYRAMID[1], torch.zeros(2, 4, 1)])
 
 
+def test_levels_of_another_filter_are_refused() -> None:
+    """An odd side of 5 halves to 3 or, with half_pixel, to 2."""
+    with pytest.raises(ValueError, match=r"pyramid\[1\].*2, 2, 2.*2, 3, 2"):
+        lapcore.collapse(PYRAMID[:2], filter="half_pixel")
+
+
 def test_options_are_keywords() -> None:
     with pytest.raises(TypeError):
-        lapcore.pyr_down(IMAGE, "binomial")
+        lapcore.pyr_down(IMAGE, None, "binomial")
     with pytest.raises(TypeError):
         lapcore.laplacian_pyramid(IMAGE, 1, "binomial")
 

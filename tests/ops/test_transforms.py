@@ -17,6 +17,10 @@ PYRAMIDS = {
     "laplacian_pyramid": lambda x: lapcore.laplacian_pyramid(x, 2)[0],
     "gaussian_pyramid": lambda x: lapcore.gaussian_pyramid(x, 2)[2],
     "collapse": lambda x: lapcore.collapse((x, x[..., ::2, ::2])),
+    "pyr_down half_pixel": lambda x: lapcore.pyr_down(x, (4, 5), filter="half_pixel", border="replicate"),
+    "pyr_up area": lambda x: lapcore.pyr_up(x, (9, 13), filter="area"),
+    "laplacian_pyramid half_pixel": lambda x: lapcore.laplacian_pyramid(x, 2, filter="half_pixel")[1],
+    "blend": lambda x: lapcore.blend(x, torch.zeros_like(x), torch.full_like(x, 0.25), 2),
 }
 GAUSSIANS = {
     "gaussian_kl": lambda m: lapcore.gaussian_kl(m, m),
@@ -51,6 +55,34 @@ def test_vmap_is_a_loop(name: str) -> None:
     x = torch.randn(4, 5, 6)
     looped = torch.stack([PYRAMIDS[name](image) for image in x.unbind(1)], 2)
     assert torch.equal(torch.vmap(PYRAMIDS[name], in_dims=1, out_dims=2)(x), looped)
+
+
+def test_the_loss_of_each_sample_by_vmap_and_its_gradient() -> None:
+    """As torch.func's users take per-sample gradients."""
+    a, b = torch.randn(2, 4, 3, 5, 6, dtype=torch.float64)
+
+    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return lapcore.laplacian_loss(a[None], b[None], 2)
+
+    losses = lapcore.laplacian_loss(a, b, 2, reduction="none")
+    torch.testing.assert_close(torch.vmap(loss)(a, b), losses, rtol=1e-12, atol=0)
+    leaf = a.clone().requires_grad_()
+    (want,) = torch.autograd.grad(lapcore.laplacian_loss(leaf, b, 2, reduction="none").sum(), leaf)
+    torch.testing.assert_close(torch.func.grad(loss)(a[0], b[0]), want[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.vmap(torch.func.grad(loss))(a, b), want, rtol=1e-12, atol=0)
+
+
+def test_the_tangent_of_the_loss() -> None:
+    """Of degree one: along the images themselves the loss grows by itself."""
+    a, b = torch.randn(2, 2, 1, 9, 6, dtype=torch.float64).unbind()
+    loss, tangent = torch.func.jvp(lambda a, b: lapcore.laplacian_loss(a, b, 2, weights="pow2"), (a, b), (a, b))
+    torch.testing.assert_close(tangent, loss)
+
+
+def test_jit_trace_of_the_loss_is_refused() -> None:
+    x = torch.randn(1, 1, 4, 4)
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.trace"), pytest.warns(Warning):
+        torch.jit.trace(lambda x: lapcore.laplacian_loss(x, x * 2, 2), x)
 
 
 @pytest.mark.parametrize("name", PYRAMIDS)

@@ -1,171 +1,148 @@
-"""Burt-Adelson pyramids as dense matrices, built tap by tap (Burt & Adelson 1983; OpenCV's pyrDown and pyrUp).
+"""Pyramids as products with dense matrices (Burt & Adelson 1983).
 
-Every operator is separable and linear: y = A x B^T with one matrix per axis, so its adjoint is A^T y B.
+Every operator is separable and linear: y = A x B^T with one matrix per axis, from `filters`, so its adjoint is A^T y B.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
 
+from tests.oracle.filters import BORDERS, FILTERS, down_matrix, halved, source_index, up_matrix
+
+__all__ = ["BORDERS", "FILTERS", "down_matrix", "source_index", "up_matrix"]
+
 Array = np.ndarray
-
-BORDERS = ("reflect", "replicate", "circular", "constant", "symmetric")
-KERNEL = (1, 4, 6, 4, 1)
-
-
-def source_index(i: int, n: int, border: str) -> int | None:
-    """Which of n samples position i, possibly outside, stands for; None for a zero."""
-    if 0 <= i < n:
-        return i
-    if border == "constant":
-        return None
-    if border == "replicate":
-        return min(max(i, 0), n - 1)
-    if border == "circular":
-        return i % n
-    if border == "symmetric":  # c b a | a b c | c b a: period 2n
-        i %= 2 * n
-        return i if i < n else 2 * n - 1 - i
-    if border == "reflect":  # c b | a b c | b a: period 2n - 2
-        if n == 1:
-            return 0
-        i %= 2 * n - 2
-        return i if i < n else 2 * n - 2 - i
-    raise ValueError(border)
-
-
-@cache
-def down_matrix(n: int, border: str) -> Array:
-    """(ceil(n/2), n): output x takes K[k]/16 of sample 2x + k, k = -2..2."""
-    matrix = np.zeros(((n + 1) // 2, n))
-    for x in range(matrix.shape[0]):
-        for k in range(-2, 3):
-            j = source_index(2 * x + k, n, border)
-            if j is not None:
-                matrix[x, j] += KERNEL[k + 2] / 16
-    matrix.setflags(write=False)
-    return matrix
-
-
-@cache
-def up_matrix(n: int, size: int, border: str) -> Array:
-    """(size, n), size 2n-1 or 2n: K/8 over the zero-stuffed grid of length 2n.
-
-    The default border reflects that grid; the others extend the n source samples before the stuffing.
-    """
-    assert size in (2 * n - 1, 2 * n), (n, size)
-    matrix = np.zeros((size, n))
-    for y in range(size):
-        for k in range(-2, 3):
-            if border == "reflect":
-                position = source_index(y + k, 2 * n, border)
-                assert position is not None
-                if position % 2 == 0:
-                    matrix[y, position // 2] += KERNEL[k + 2] / 8
-            elif (y + k) % 2 == 0:
-                j = source_index((y + k) // 2, n, border)
-                if j is not None:
-                    matrix[y, j] += KERNEL[k + 2] / 8
-    matrix.setflags(write=False)
-    return matrix
+Size = tuple[int, int]
 
 
 def _apply(rows: Array, x: Array, columns: Array) -> Array:
     return rows @ np.asarray(x, dtype=np.float64) @ columns.T
 
 
-def pyr_down(x: Array, border: str = "reflect") -> Array:
-    h, w = x.shape[-2:]
-    return _apply(down_matrix(h, border), x, down_matrix(w, border))
+def _size(x: Array) -> Size:
+    return x.shape[-2], x.shape[-1]
 
 
-def pyr_down_adjoint(grad: Array, size: tuple[int, int], border: str = "reflect") -> Array:
+def halve(size: Size, filter: str = "binomial") -> Size:
+    return halved(size[0], filter), halved(size[1], filter)
+
+
+def _down(fine: Size, coarse: Size | None, border: str, filter: str) -> tuple[Array, Array]:
+    """The matrices of rows and columns."""
+    coarse = halve(fine, filter) if coarse is None else coarse
+    rows, columns = (down_matrix(n, border, m, filter) for n, m in zip(fine, coarse, strict=True))
+    return rows, columns
+
+
+def _up(coarse: Size, fine: Size | None, border: str, filter: str) -> tuple[Array, Array]:
+    fine = (2 * coarse[0], 2 * coarse[1]) if fine is None else fine
+    rows, columns = (up_matrix(n, m, border, filter) for n, m in zip(coarse, fine, strict=True))
+    return rows, columns
+
+
+def pyr_down(x: Array, border: str = "reflect", filter: str = "binomial", size: Size | None = None) -> Array:
+    rows, columns = _down(_size(x), size, border, filter)
+    return _apply(rows, x, columns)
+
+
+def pyr_down_adjoint(grad: Array, size: Size, border: str = "reflect", filter: str = "binomial") -> Array:
     """The gradient at an input of this size."""
-    return _apply(down_matrix(size[0], border).T, grad, down_matrix(size[1], border).T)
+    rows, columns = _down(size, _size(grad), border, filter)
+    return _apply(rows.T, grad, columns.T)
 
 
-def pyr_up(x: Array, size: tuple[int, int] | None = None, border: str = "reflect") -> Array:
-    h, w = x.shape[-2:]
-    height, width = size if size is not None else (2 * h, 2 * w)
-    return _apply(up_matrix(h, height, border), x, up_matrix(w, width, border))
+def pyr_up(x: Array, size: Size | None = None, border: str = "reflect", filter: str = "binomial") -> Array:
+    rows, columns = _up(_size(x), size, border, filter)
+    return _apply(rows, x, columns)
 
 
-def pyr_up_adjoint(grad: Array, source: tuple[int, int], border: str = "reflect") -> Array:
+def pyr_up_adjoint(grad: Array, source: Size, border: str = "reflect", filter: str = "binomial") -> Array:
     """The gradient at a source of this size."""
-    height, width = grad.shape[-2:]
-    return _apply(up_matrix(source[0], height, border).T, grad, up_matrix(source[1], width, border).T)
+    rows, columns = _up(source, _size(grad), border, filter)
+    return _apply(rows.T, grad, columns.T)
 
 
-def sizes(size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
+def sizes(size: Size, levels: int, filter: str = "binomial") -> list[Size]:
     """The size of every level, the image's first."""
     out = [size]
     for _ in range(levels):
-        h, w = out[-1]
-        out.append(((h + 1) // 2, (w + 1) // 2))
+        out.append(halve(out[-1], filter))
     return out
 
 
-def gaussian_pyramid(x: Array, levels: int, border: str = "reflect") -> list[Array]:
+def gaussian_pyramid(x: Array, levels: int, border: str = "reflect", filter: str = "binomial") -> list[Array]:
     """g_0 = x, g_{l+1} = pyr_down(g_l)."""
     out = [np.asarray(x, dtype=np.float64)]
     for _ in range(levels):
-        out.append(pyr_down(out[-1], border))
+        out.append(pyr_down(out[-1], border, filter))
     return out
 
 
-def gaussian_pyramid_adjoint(grads: Sequence[Array], border: str = "reflect") -> Array:
+def gaussian_pyramid_adjoint(grads: Sequence[Array], border: str = "reflect", filter: str = "binomial") -> Array:
     total = np.asarray(grads[-1], dtype=np.float64)
     for grad in reversed(grads[:-1]):
-        total = grad + pyr_down_adjoint(total, grad.shape[-2:], border)
+        total = grad + pyr_down_adjoint(total, _size(grad), border, filter)
     return total
 
 
-def laplacian_pyramid(x: Array, levels: int, border: str = "reflect", sign: float = -1.0) -> list[Array]:
+def laplacian_pyramid(
+    x: Array, levels: int, border: str = "reflect", filter: str = "binomial", sign: float = -1.0
+) -> list[Array]:
     """h_l = g_l - pyr_up(g_{l+1}), then g_L. With sign = 1 and |x|: what the rounding errors are proportional to."""
-    g = gaussian_pyramid(x, levels, border)
-    bands = [fine + sign * pyr_up(coarse, fine.shape[-2:], border) for fine, coarse in pairwise(g)]
+    g = gaussian_pyramid(x, levels, border, filter)
+    bands = [fine + sign * pyr_up(coarse, _size(fine), border, filter) for fine, coarse in pairwise(g)]
     return [*bands, g[-1]]
 
 
-def laplacian_pyramid_adjoint(grads: Sequence[Array], border: str = "reflect", sign: float = -1.0) -> Array:
+def laplacian_pyramid_adjoint(
+    grads: Sequence[Array], border: str = "reflect", filter: str = "binomial", sign: float = -1.0
+) -> Array:
     """bands = (I - U shifted) applied to the Gaussian levels; transpose that, then the Gaussian pyramid."""
     on_gaussian = [np.array(grad, dtype=np.float64) for grad in grads]
     for level, grad in enumerate(grads[:-1]):
-        on_gaussian[level + 1] += sign * pyr_up_adjoint(grad, grads[level + 1].shape[-2:], border)
-    return gaussian_pyramid_adjoint(on_gaussian, border)
+        on_gaussian[level + 1] += sign * pyr_up_adjoint(grad, _size(grads[level + 1]), border, filter)
+    return gaussian_pyramid_adjoint(on_gaussian, border, filter)
 
 
-def collapse(pyramid: Sequence[Array], border: str = "reflect") -> Array:
+def collapse(pyramid: Sequence[Array], border: str = "reflect", filter: str = "binomial") -> Array:
     """r_L = p_L, r_l = p_l + pyr_up(r_{l+1})."""
     image = np.asarray(pyramid[-1], dtype=np.float64)
     for band in reversed(pyramid[:-1]):
-        image = band + pyr_up(image, band.shape[-2:], border)
+        image = band + pyr_up(image, _size(band), border, filter)
     return image
 
 
-def collapse_adjoint(grad: Array, levels: int, border: str = "reflect") -> list[Array]:
+def collapse_adjoint(grad: Array, levels: int, border: str = "reflect", filter: str = "binomial") -> list[Array]:
     out = [np.asarray(grad, dtype=np.float64)]
-    for size in sizes(grad.shape[-2:], levels)[1:]:
-        out.append(pyr_up_adjoint(out[-1], size, border))
+    for size in sizes(_size(grad), levels, filter)[1:]:
+        out.append(pyr_up_adjoint(out[-1], size, border, filter))
     return out
 
 
-def down_reach(spoiled: Array, border: str = "reflect") -> Array:
+def blend(a: Array, b: Array, mask: Array, levels: int, border: str = "reflect", filter: str = "binomial") -> Array:
+    """Burt & Adelson, "A multiresolution spline with application to image mosaics", 1983: the bands of two images, averaged under
+    the mask's own Gaussian pyramid, collapsed."""
+    bands_a, bands_b = (laplacian_pyramid(x, levels, border, filter) for x in (a, b))
+    weights = gaussian_pyramid(np.broadcast_to(mask, a.shape), levels, border, filter)
+    mixed = [m * x + (1 - m) * y for m, x, y in zip(weights, bands_a, bands_b, strict=True)]
+    return collapse(mixed, border, filter)
+
+
+def down_reach(spoiled: Array, border: str = "reflect", filter: str = "binomial") -> Array:
     """Which outputs of pyr_down have a tap on a spoiled input."""
-    return pyr_down(spoiled.astype(np.float64), border) > 0
+    return pyr_down(spoiled.astype(np.float64), border, filter) > 0
 
 
-def up_reach(spoiled: Array, size: tuple[int, int] | None = None, border: str = "reflect") -> Array:
-    return pyr_up(spoiled.astype(np.float64), size, border) > 0
+def up_reach(spoiled: Array, size: Size | None = None, border: str = "reflect", filter: str = "binomial") -> Array:
+    return pyr_up(spoiled.astype(np.float64), size, border, filter) > 0
 
 
-def laplacian_reach(spoiled: Array, levels: int, border: str = "reflect") -> list[Array]:
+def laplacian_reach(spoiled: Array, levels: int, border: str = "reflect", filter: str = "binomial") -> list[Array]:
     g = [spoiled]
     for _ in range(levels):
-        g.append(down_reach(g[-1], border))
-    bands = [fine | up_reach(coarse, fine.shape[-2:], border) for fine, coarse in pairwise(g)]
+        g.append(down_reach(g[-1], border, filter))
+    bands = [fine | up_reach(coarse, _size(fine), border, filter) for fine, coarse in pairwise(g)]
     return [*bands, g[-1]]

@@ -1,0 +1,10 @@
+// The CUDA functions of the module lapcore._C.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace lapcore::cuda {
+
+void bind(pybind11::module_& m);
+
+}  // namespace lapcore::cuda

@@ -1,0 +1,35 @@
+"""What a call allocates: through torch, and of the whole process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch.autograd.profiler import profile
+
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def allocations(function: Callable[[], object]) -> list[int]:
+    """The size of each block of CPU memory that torch gave out during the call."""
+    with profile(profile_memory=True) as profiler:
+        function()
+    events = profiler.kineto_results.events()
+    return [event.nbytes() for event in events if event.name() == "[memory]" and event.nbytes() > 0]
+
+
+def _kilobytes(field: str) -> int:
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1])
+
+
+def peak(function: Callable[[], object]) -> int:
+    """By how many bytes the process grew at most during the call, native code included."""
+    try:
+        CLEAR.write_text("5")  # the highest memory so far starts again from what is held now
+    except OSError:
+        pytest.skip("needs Linux's /proc/self/clear_refs")
+    before = _kilobytes("VmHWM:")
+    function()
+    return 1024 * (_kilobytes("VmHWM:") - before)

@@ -1,0 +1,208 @@
+// Runs the cases of one file and writes what they produced to another. A case is a row of int64s,
+//   function, count of numbers, the numbers, count of tensors
+// and the tensors: ndim (-1 for none), shape, strides, whether it is an output, bytes, and their memory. Each lies in a
+// block of exactly that size, so that a sanitizer sees an access beside it. The memory of the outputs is written.
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "cuda/laplacian_loss.h"
+#include "cuda/pyramid.h"
+#include "cuda/pyramid_level.h"
+#include "cuda/pyramids.h"
+
+namespace {
+
+using namespace lapcore;
+
+std::vector<std::int64_t> numbers(std::istream& in, std::size_t count) {
+    std::vector<std::int64_t> values(count);
+    in.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(count * sizeof values[0]));
+    return values;
+}
+
+struct Tensor {
+    std::unique_ptr<char[]> memory;
+    std::int64_t bytes = 0;
+    bool output = false;
+    View view;
+    const View* given() const { return memory ? &view : nullptr; }
+};
+
+Tensor read_tensor(std::istream& in) {
+    Tensor tensor;
+    const std::int64_t ndim = numbers(in, 1)[0];
+    if (ndim < 0) return tensor;
+    tensor.view.shape = numbers(in, ndim);
+    tensor.view.strides = numbers(in, ndim);
+    tensor.output = numbers(in, 1)[0] != 0;
+    tensor.bytes = numbers(in, 1)[0];
+    tensor.memory.reset(new char[tensor.bytes]);
+    tensor.view.data = tensor.memory.get();
+    in.read(tensor.memory.get(), tensor.bytes);
+    return tensor;
+}
+
+struct Case {
+    std::vector<std::int64_t> n;
+    std::vector<Tensor> tensors;
+
+    cuda::PyramidCall call() const {
+        return {static_cast<DType>(n[0]), static_cast<Border>(n[1]), reinterpret_cast<void*>(n[2])};
+    }
+    const View& operator[](std::size_t i) const { return tensors[i].view; }
+};
+
+// numbers: dtype border stream op alpha; tensors: src, base, dst
+void apply(const Case& c) {
+    cuda::pyramid_apply(c.call(), static_cast<Op>(c.n[3]), c[0], c.tensors[1].given(), static_cast<double>(c.n[4]),
+                        c[2]);
+}
+
+// numbers: dtype border stream alpha; tensors: src, base, dst, and index and weight of rows and columns
+void apply_table(const Case& c) {
+    const auto table = [&](std::size_t i) {
+        return TapTable{static_cast<const std::int64_t*>(c[i].data), c[i + 1].data, c[i].shape[0]};
+    };
+    cuda::pyramid_apply_table(c.call(), table(3), table(5), c[0], c.tensors[1].given(), static_cast<double>(c.n[3]),
+                              c[2]);
+}
+
+// As apply.
+void stream(const Case& c) {
+    if (!cuda::stream_operator(c.call(), static_cast<Op>(c.n[3]), c[0], c.tensors[1].given(),
+                               static_cast<double>(c.n[4]), c[2])) {
+        throw std::runtime_error("not taken");
+    }
+}
+
+// numbers: dtype border stream; tensors: fine, low, band
+void level(const Case& c) { cuda::laplacian_level(c.call(), c[0], c[1], c[2]); }
+
+// numbers: dtype border stream; tensors: grad, below, work, total
+void level_adjoint(const Case& c) { cuda::laplacian_level_adjoint(c.call(), c[0], c[1], c[2], c[3]); }
+
+// numbers: dtype border stream levels; tensors: the image, levels of a pyramid, and those to work in.
+template <class Run>
+void pyramid(const Case& c, std::size_t count, const Run& run) {
+    cuda::Views levels, work;
+    for (std::size_t i = 1; i < c.tensors.size(); ++i) (i <= count ? levels : work).push_back(c[i]);
+    const cuda::PyramidCall call = c.call();
+    run(call, c[0], levels, work);
+}
+
+void laplacian_pyramid(const Case& c) { pyramid(c, c.n[3] + 1, cuda::laplacian_pyramid); }
+
+void collapse(const Case& c) {
+    pyramid(c, c.n[3] + 1,
+            [](auto& call, auto& image, auto& levels, auto& work) { cuda::collapse(call, levels, image, work); });
+}
+
+void laplacian_pyramid_adjoint(const Case& c) {
+    pyramid(c, c.n[3] + 1, [](auto& call, auto& image, auto& grads, auto& work) {
+        cuda::laplacian_pyramid_adjoint(call, grads, image, work);
+    });
+}
+
+void gaussian_pyramid(const Case& c) {
+    pyramid(c, c.n[3], [](auto& call, auto& x, auto& levels, auto&) { cuda::gaussian_pyramid(call, x, levels); });
+}
+
+void collapse_adjoint(const Case& c) {
+    pyramid(c, c.n[3], [](auto& call, auto& grad, auto& levels, auto&) { cuda::collapse_adjoint(call, grad, levels); });
+}
+
+// Images of float32 that the loss works with, in blocks of exactly their size.
+class Workspace {
+public:
+    // Of the leading dimensions of `like`.
+    View image(const View& like, std::int64_t height, std::int64_t width, int fill) {
+        View view = like;
+        view.shape[view.shape.size() - 2] = height;
+        view.shape[view.shape.size() - 1] = width;
+        std::int64_t count = 1;
+        for (std::size_t d = view.shape.size(); d-- > 0; count *= view.shape[d]) view.strides[d] = count;
+        view.data = memory(count * static_cast<std::int64_t>(sizeof(float)), fill);
+        return view;
+    }
+    void* memory(std::int64_t bytes, int fill) {
+        blocks_.emplace_back(new char[bytes]);
+        std::memset(blocks_.back().get(), fill, bytes);
+        return blocks_.back().get();
+    }
+
+private:
+    std::vector<std::unique_ptr<char[]>> blocks_;
+};
+
+View cropped(View view, std::int64_t height, std::int64_t width) {
+    view.shape[view.shape.size() - 2] = height;
+    view.shape[view.shape.size() - 1] = width;
+    return view;
+}
+
+// numbers: dtype border stream terms with_grad, then height and width of each level and of the residual;
+// tensors: input, target, coefficients, loss, the gradient, and masks of each level or none
+void laplacian_loss(const Case& c) {
+    const int terms = static_cast<int>(c.n[3]), levels = static_cast<int>(c.n.size() - 7) / 2;
+    const auto height = [&](int l) { return c.n[5 + 2 * l]; };
+    const auto width = [&](int l) { return c.n[6 + 2 * l]; };
+    Workspace work;
+    cuda::LossImages images{};
+    images.input = cropped(c[0], height(0), width(0));
+    images.target = cropped(c[1], height(0), width(0));
+    for (std::size_t i = 5; i < c.tensors.size(); ++i) images.masks.push_back(c[i]);
+    if (c.n[4]) images.totals.push_back(cropped(c[4], height(0), width(0)));
+    for (int l = 0; l < levels; ++l) {
+        const std::int64_t h = (height(l) + 1) / 2, w = (width(l) + 1) / 2;
+        images.lows.push_back(work.image(images.input, h, w, 0xff));
+        images.fine.push_back(cropped(images.lows[l], height(l + 1), width(l + 1)));
+        if (!c.n[4]) continue;
+        images.signs.push_back(work.image(images.input, height(l), width(l), 0xff));
+        images.below.push_back(work.image(images.input, h, w, 0));
+        images.totals.push_back(cropped(images.below[l], height(l + 1), width(l + 1)));
+    }
+    const std::int64_t parts = cuda::loss_parts(images.input, images.fine, terms);
+    const cuda::LossSums sums{static_cast<const float*>(c[2].data), static_cast<double*>(work.memory(8 * parts, 0xff)),
+                              static_cast<float*>(c[3].data), c[3].shape[0], terms};
+    cuda::laplacian_loss(c.call(), images, sums);
+}
+
+const std::function<void(const Case&)> kFunctions[] = {apply,
+                                                       apply_table,
+                                                       stream,
+                                                       level,
+                                                       level_adjoint,
+                                                       laplacian_pyramid,
+                                                       collapse,
+                                                       laplacian_pyramid_adjoint,
+                                                       gaussian_pyramid,
+                                                       collapse_adjoint,
+                                                       laplacian_loss};
+
+void run_case(std::istream& in, std::ostream& out) {
+    const std::int64_t function = numbers(in, 1)[0];
+    Case c;
+    c.n = numbers(in, numbers(in, 1)[0]);
+    c.tensors.resize(numbers(in, 1)[0]);
+    for (Tensor& tensor : c.tensors) tensor = read_tensor(in);
+    kFunctions[function](c);
+    for (const Tensor& tensor : c.tensors)
+        if (tensor.output) out.write(tensor.memory.get(), tensor.bytes);
+}
+
+}  // namespace
+
+int main(int, char** argv) try {
+    std::ifstream in(argv[1], std::ios::binary);
+    std::ofstream out(argv[2], std::ios::binary);
+    while (in.peek() != EOF) run_case(in, out);
+    return out.flush() ? 0 : 1;
+} catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 2;
+}

@@ -1,0 +1,154 @@
+"""Compiles, without a GPU, the very kernels that calls would launch, and prints what each of them uses.
+
+    python -m tests.kernels.ahead ARCHITECTURE NAME:DTYPE:SIDE ...
+
+The launchers run on CPU tensors under a driver that claims a GPU of that architecture, and every launch stops short of the launch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import triton
+from lapcore.kernels import pyramid
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+
+class Claimed:
+    """As much of a driver as compiling asks for."""
+
+    def __init__(self, architecture: int) -> None:
+        self.target = GPUTarget("cuda", architecture, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@contextmanager
+def compiling(architecture: int) -> Iterator[list[Any]]:
+    """Collects what is compiled inside."""
+    kernels: list[Any] = []
+    run = JITFunction.run
+
+    def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        kernels.append(run(self, *args, grid=grid, warmup=True, **kwargs))
+
+    driver.set_active(Claimed(architecture))
+    with mock.patch.object(JITFunction, "run", compile_only):
+        yield kernels
+
+
+def resources(cubin: bytes) -> dict[str, int]:
+    """Registers, stack and local memory of a thread, in the words of cuobjdump."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [tool, "--dump-resource-usage", file.name]
+        report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", report)}
+
+
+def sizes(side: int, levels: int) -> list[tuple[int, int]]:
+    return [(side >> level, side >> level) for level in range(levels + 1)]
+
+
+def levels_of(side: int) -> int:
+    """One where that takes a launch, two where two do not take more."""
+    return 2 if side <= 64 else 1
+
+
+def images(dtype: torch.dtype, shape: list[tuple[int, int]]) -> list[torch.Tensor]:
+    return [torch.zeros(4, *size, dtype=dtype) for size in shape]
+
+
+def laplacian(dtype: torch.dtype, side: int) -> None:
+    every = sizes(side, levels_of(side))
+    pyramid.laplacian_pyramid(images(dtype, every[:1]), every, "binomial", "reflect")
+
+
+def laplacian_adjoint(dtype: torch.dtype, side: int) -> None:
+    every = sizes(side, levels_of(side))
+    pyramid.laplacian_pyramid_adjoint(images(dtype, every), every, "binomial", "reflect")
+
+
+def collapse(dtype: torch.dtype, side: int) -> None:
+    every = sizes(side, levels_of(side))
+    pyramid.collapse(images(dtype, every), every, "binomial", "reflect")
+
+
+def gaussian(dtype: torch.dtype, side: int) -> None:
+    every = sizes(side, levels_of(side))
+    pyramid.gaussian_pyramid(images(dtype, every[:1]), every, "binomial", "reflect")
+
+
+def collapse_adjoint(dtype: torch.dtype, side: int) -> None:
+    every = sizes(side, levels_of(side))
+    pyramid.collapse_adjoint(images(dtype, every[:1]), every, "binomial", "reflect")
+
+
+def loss(dtype: torch.dtype, side: int) -> None:
+    input, target = images(dtype, sizes(side, 0) * 2)
+    coefficients = torch.ones(4, 2, dtype=torch.promote_types(dtype, torch.float32))
+    masks = images(dtype, sizes(side, 1))
+    pyramid.laplacian_loss(input, target, masks, coefficients, sizes(side, 1), "reflect", True)
+
+
+def circular(dtype: torch.dtype, side: int) -> None:
+    fine, low = images(dtype, sizes(side, 1))
+    pyramid.apply("down", fine, low.shape[-2:], "binomial", "circular")
+    pyramid.apply("up", low, fine.shape[-2:], "binomial", "circular", fine, -1)
+    if dtype.is_floating_point:
+        pyramid.apply("down_adjoint", low, fine.shape[-2:], "binomial", "circular", fine)
+        pyramid.apply("up_adjoint", fine, low.shape[-2:], "binomial", "circular", low, -1)
+
+
+def table(dtype: torch.dtype, side: int) -> None:
+    fine, low = images(dtype, sizes(side, 1))
+    taps = (
+        torch.zeros(6, side, dtype=torch.int64),
+        torch.zeros(6, side, dtype=torch.promote_types(dtype, torch.float32)),
+    )
+    pyramid.apply("up", low, fine.shape[-2:], "half_pixel", "reflect", fine, -1, tables=(*taps, *taps))
+
+
+CASES: dict[str, Callable[[torch.dtype, int], None]] = {
+    each.__name__: each
+    for each in (laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table)
+}
+
+
+def main(architecture: str, *cases: str) -> None:
+    """Every case is NAME:DTYPE:SIDE."""
+    report = {}
+    for case in cases:
+        name, dtype, side = case.split(":")
+        with compiling(int(architecture)) as kernels:
+            CASES[name](getattr(torch, dtype), int(side))
+        for kernel in kernels:
+            used = resources(kernel.asm["cubin"])
+            used["VECTORS"] = len(re.findall(r"(?:ld|st)\.global\S*\.v4\.b32", kernel.asm["ptx"]))
+            report[f"{case} {kernel.name} {kernel.hash[:8]}"] = used
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,49 @@
+"""What the compiler makes of the Triton kernels for the GPUs we name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# name:dtype:side; 256 is cut into strips, 128 fills one, 64 takes one launch for all its levels.
+CASES = {
+    80: ["laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256"],
+    90: [
+        *(f"laplacian:{case}" for case in ("float32:256", "bfloat16:256", "uint8:256", "float64:256", "float32:64")),
+        *(f"laplacian_adjoint:{case}" for case in ("float32:256", "float64:64")),
+        *(f"collapse:{case}" for case in ("float32:256", "bfloat16:256", "int16:256", "float32:64")),
+        "gaussian:float32:256",
+        "collapse_adjoint:bfloat16:128",
+        "loss:float32:256",
+        "loss:bfloat16:128",
+        "circular:uint8:256",
+        "table:float64:256",
+    ],
+    100: ["laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128"],
+}
+# Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
+WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")
+
+
+@pytest.mark.parametrize("architecture", CASES)
+def test_compiles_without_spills(architecture: int, tmp_path: Path) -> None:
+    """Registers that spill lie on the stack, so an empty stack and no local memory mean none do."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.kernels.ahead", str(architecture), *CASES[architecture]]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {name.split()[0] for name in report} == set(CASES[architecture])
+    for name, used in report.items():
+        assert used["REG"] > 0 and used["STACK"] == 0 and used["LOCAL"] == 0, f"sm_{architecture}, {name}: {used}"
+        if name.startswith(WIDE):
+            assert used["VECTORS"] >= 4, f"sm_{architecture}, {name}: {used}"

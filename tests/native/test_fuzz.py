@@ -1,0 +1,89 @@
+"""20,000 random calls of the native module, built with AddressSanitizer and UndefinedBehaviorSanitizer, without a report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CALLS = int(os.environ.get("LAPCORE_FUZZ_CALLS", "20000"))
+SEED = int(os.environ.get("LAPCORE_FUZZ_SEED", "1"))
+SANITIZERS = "address,undefined"
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("LAPCORE_")} | environment
+    return subprocess.run(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+
+
+@pytest.fixture(scope="module")
+def runtime() -> str:
+    """The sanitizer's library, which must be loaded before Python's own."""
+    compiler = shutil.which("gcc")
+    if compiler is None or shutil.which("g++") is None:
+        pytest.skip("needs gcc and g++")
+    path = run(compiler, "-print-file-name=libasan.so").stdout.strip()
+    if not Path(path).is_absolute():
+        pytest.skip("needs gcc's AddressSanitizer (libasan)")
+    return path
+
+
+@pytest.fixture(scope="module")
+def module(runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """lapcore._C with the sanitizers in it."""
+    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    pybind11 = pytest.importorskip("pybind11", reason="pybind11 is not installed (test extra)")
+    if cmake is None:
+        pytest.skip("needs cmake (test extra)")
+    build = tmp_path_factory.mktemp("sanitized")
+    target = build / "out" / "_C.so"
+    configured = run(
+        cmake, "-S", str(ROOT), "-B", str(build), "-DCMAKE_BUILD_TYPE=None",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DLAPCORE_MODULE={target}",
+        f"-DLAPCORE_SANITIZE={SANITIZERS}",
+        "-DCMAKE_CXX_COMPILER=g++",
+    )  # fmt: skip
+    assert configured.returncode == 0, configured.stdout
+    built = run(cmake, "--build", str(build), "--parallel", str(os.cpu_count() or 1))
+    assert built.returncode == 0, built.stdout
+    return target
+
+
+def fuzz(module: Path, runtime: str, seed: int, calls: int) -> subprocess.CompletedProcess[str]:
+    return run(
+        sys.executable, "-m", "tests.native.fuzz_pyramid", str(module), str(seed), str(calls),
+        LD_PRELOAD=runtime,
+        ASAN_OPTIONS="detect_leaks=0:abort_on_error=0",
+        UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
+        OMP_NUM_THREADS="1",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_random_calls_under_the_sanitizers(module: Path, runtime: str) -> None:
+    done = fuzz(module, runtime, SEED, CALLS)
+    assert done.returncode == 0 and "ERROR" not in done.stdout and "runtime error" not in done.stdout, done.stdout[
+        -8000:
+    ]
+
+
+def test_random_calls_of_the_installed_module() -> None:
+    """The same calls without a sanitizer: every eighth result is compared with the oracle."""
+    from lapcore import native
+
+    if (reason := native.missing()) is not None:
+        pytest.skip(reason)
+    done = run(
+        sys.executable, "-m", "tests.native.fuzz_pyramid", str(native.load().__file__), str(SEED + 1), str(CALLS // 5),
+        OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:]
