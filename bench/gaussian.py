@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 import lapcore
-from bench.harness import Case, main
+from bench.harness import Build, Case, Goal, Peers, Work, by_backend, of_ceiling, times
 
-SHAPES = ((256, 128), (64, 64, 32, 32))
+SMALL, LARGE = (256, 128), (64, 64, 32, 32)
 
 
 def torch_kl(mean: Tensor, logvar: Tensor) -> Tensor:
@@ -25,56 +26,38 @@ def torch_nll(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (math.log(2 * math.pi) + logvar + (x - mean).square() / logvar.exp()).flatten(1).sum(1)
 
 
-def gaussian_cases(shape: tuple[int, ...]) -> list[Case]:
+def case(found: Peers, op: str, shape: tuple[int, ...], backward: bool = False, goals: tuple[Goal, ...] = ()) -> Case:
     x, mean, logvar = torch.randn(3, *shape).unbind()
-    trained = [mean.clone().requires_grad_(), logvar.clone().requires_grad_()]
-    plane = 4 * mean.numel()
+    given = [mean.clone().requires_grad_(backward), logvar.clone().requires_grad_(backward)]
 
-    def backward(z: Tensor, kl: Tensor) -> None:
-        torch.autograd.grad((z, kl), trained, (x, torch.ones(shape[0])))
+    def finish(z: Tensor, kl: Tensor) -> object:
+        return torch.autograd.grad((z, kl), given, (x, torch.ones(shape[0]))) if backward else (z, kl)
 
-    def case(op: str, name: str, ours: object, planes: int, peer: object) -> Case:
-        title = f"{name} {'x'.join(map(str, shape))}"
-        return Case(op, title, ours, planes * plane, {"torch eager": peer})  # type: ignore[arg-type]
-
-    return [
-        case(
-            "reparameterize",
-            "reparameterize",
-            lambda: lapcore.reparameterize(mean, logvar, 1),
-            3,
-            lambda: torch_sample(mean, logvar),
+    # op: (ours, PyTorch's, planes read and written)
+    works: dict[str, tuple[Work, Work, int]] = {
+        "reparameterize": (lambda: lapcore.reparameterize(mean, logvar, 1), lambda: torch_sample(mean, logvar), 3),
+        "gaussian_kl": (lambda: lapcore.gaussian_kl(mean, logvar), lambda: torch_kl(mean, logvar), 2),
+        "gaussian_nll": (lambda: lapcore.gaussian_nll(x, mean, logvar), lambda: torch_nll(x, mean, logvar), 3),
+        "reparameterize_kl": (
+            lambda: finish(*lapcore.reparameterize_kl(given[0], given[1], seeds=1)),
+            lambda: finish(torch_sample(*given), torch_kl(*given)),
+            8 if backward else 3,
         ),
-        case(
-            "gaussian_kl", "gaussian_kl", lambda: lapcore.gaussian_kl(mean, logvar), 2, lambda: torch_kl(mean, logvar)
-        ),
-        case(
-            "gaussian_nll",
-            "gaussian_nll",
-            lambda: lapcore.gaussian_nll(x, mean, logvar),
-            3,
-            lambda: torch_nll(x, mean, logvar),
-        ),
-        case(
-            "reparameterize_kl",
-            "reparameterize_kl",
-            lambda: lapcore.reparameterize_kl(mean, logvar, seeds=1),
-            3,
-            lambda: (torch_sample(mean, logvar), torch_kl(mean, logvar)),
-        ),
-        case(
-            "reparameterize_kl",
-            "reparameterize_kl forward+backward",
-            lambda: backward(*lapcore.reparameterize_kl(*trained, seeds=1)),
-            8,
-            lambda: backward(torch_sample(*trained), torch_kl(*trained)),
-        ),
-    ]
+    }
+    ours, eager, planes = works[op]
+    rivals = found.only_wanted({"torch eager": eager})
+    return Case(op, planes * mean.nbytes, by_backend(ours, op, mean), rivals, goals)
 
 
-def cases() -> list[Case]:
-    return [case for shape in SHAPES for case in gaussian_cases(shape)]
-
-
-if __name__ == "__main__":
-    main(cases())
+def cases(found: Peers) -> dict[str, Build]:
+    """Every case by name, built when it is measured."""
+    built: dict[str, Build] = {}
+    for shape in (SMALL, LARGE):
+        size = "x".join(map(str, shape))
+        for op in ("reparameterize", "gaussian_kl", "gaussian_nll", "reparameterize_kl"):
+            built[f"{op} {size}"] = partial(case, found, op, shape)
+        goals = (times("C7", "torch eager", 3), *((of_ceiling("C7", 70),) if shape == LARGE else ()))
+        built[f"reparameterize_kl {size} forward+backward"] = partial(
+            case, found, "reparameterize_kl", shape, True, goals
+        )
+    return built

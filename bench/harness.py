@@ -1,154 +1,346 @@
 """How times are taken, so that they can be trusted.
 
-Ours and its peers run in one process, in turn, round after round, on random data; the figure is the median over the rounds, with
-the interquartile range. The ceiling is this machine's own large copy (bytes read plus bytes written), measured in the same run.
-A result states the bytes the work must move at the least, and which part of the ceiling that is. Losses are printed like wins.
+Ours and its peers run in one process, in turn, on random data; the figure is the median, with the interquartile range. The
+ceiling is this machine's own large copy (bytes read plus bytes written), measured before and after the cases; the larger counts.
+A result states the bytes the work must move at the least, and which part of the ceiling that is. Where a backend of ours computes
+something else than the reference does, it fails the case and gets no times. Losses are printed like wins.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
+import math
 import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 import lapcore
-from lapcore import native
+from lapcore import backends
 
 Work = Callable[[], object]
+Times = dict[str, list[float]]
+Failures = dict[str, str]
+
+COPY = "copy of as many bytes"
+LEAST_SAMPLES = 5
+LONG = 0.05
+"""Seconds of a call above which it neither needs another to warm up nor is repeated within a measurement."""
+PATIENCE = 0.5
+"""Seconds a call above which our own reference is checked against, but not timed."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a case is to reach against a library ("x" times), the copy ceiling ("%"), or the clock ("us", at most)."""
+
+    id: str
+    unit: str
+    needed: float
+    aim: float | None
+    against: str
+
+
+def times(id: str, library: str, needed: float, aim: float | None = None) -> Goal:
+    """So many times as fast as the fastest way to do it with a library."""
+    return Goal(id, "x", needed, aim, library)
+
+
+def of_ceiling(id: str, needed: float, aim: float | None = None) -> Goal:
+    return Goal(id, "%", needed, aim, "copy ceiling")
+
+
+def at_most(id: str, microseconds: float) -> Goal:
+    return Goal(id, "us", microseconds, None, "the clock")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One piece of work: ours, the peers that do the same, and the least bytes it must move."""
+    """One piece of work.
+
+    bytes: the least it must move, or 0 where only the host's time counts. ours: by backend; the first is what a plain call takes,
+    and what the goals are about. expected: what all of ours must give, by default the result of the last of them, the reference.
+    peers: who does the same, by "library" or "library: way to do it". difference: of two results, at most `tolerance`.
+    """
 
     op: str
-    name: str
-    ours: Work
     bytes: int
+    ours: dict[str, Work]
     peers: dict[str, Work] = field(default_factory=dict)
+    goals: tuple[Goal, ...] = ()
+    expected: Work | None = None
+    difference: Callable[[object, object], float] = field(default_factory=lambda: largest_difference)
+    tolerance: float = 1e-5
 
 
-@dataclass(frozen=True)
-class Result:
-    op: str
+Build = Callable[[], Case]
+
+
+class Measured(NamedTuple):
+    """What a case was and asked for, the times of each who did it, in seconds, why others could not, and who was too slow."""
+
+    family: str
     name: str
-    who: str
-    milliseconds: float
-    quartiles: tuple[float, float]
+    op: str
     bytes: int
-    ceiling_percent: float
+    goals: tuple[Goal, ...]
+    ours: str
+    times: Times
+    failed: Failures
+    untimed: Failures
 
 
-def isa() -> str:
-    """The instruction set of the C++ kernels, or what runs in their place."""
-    module = native.load()
-    return "reference only" if isinstance(module, Exception) else str(module.isa())
+def library(who: str) -> str:
+    """ "opencv: planes" -> "opencv" """
+    return who.partition(":")[0]
 
 
-def timed(work: Work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+# What peers are called, and the module that an optional one is imported from.
+LIBRARIES: dict[str, str | None] = {
+    "opencv": "cv2",
+    "kornia": "kornia.geometry.transform",
+    "kornia-rs": "kornia_rs.imgproc",
+    "scikit-image": "skimage.transform",
+    "torch eager": None,
+    "torch.compile": None,
+    "RIFE's loss": None,
+}
 
 
-def alternate(works: dict[str, Work], seconds: float) -> dict[str, list[float]]:
-    """Times of each piece of work, taken in turn for about `seconds` each, after a warm-up."""
-    repeats = {}
-    for name, work in works.items():
-        timed(work)
-        once = max(min(timed(work), timed(work)), 1e-7)
-        repeats[name] = max(1, int(2e-3 / once))
-    times: dict[str, list[float]] = {name: [] for name in works}
-    end = time.perf_counter() + seconds * len(works)
-    while time.perf_counter() < end or len(next(iter(times.values()))) < 7:
-        for name, work in works.items():
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                work()
-            times[name].append((time.perf_counter() - start) / repeats[name])
-    return times
+class Peers:
+    """The libraries to measure against, all by default; those that cannot be had are remembered, with the reason."""
 
+    def __init__(self, wanted: Iterable[str] = LIBRARIES) -> None:
+        self.wanted = frozenset(wanted)
+        self.missing: Failures = {}
 
-def copy_ceiling() -> float:
-    """Bytes a second of this machine's large copy, read plus written."""
-    source = torch.rand(1 << 24)
-    target = torch.empty_like(source)
-    best = statistics.median(alternate({"copy": lambda: target.copy_(source)}, 0.5)["copy"])
-    return 2 * source.numel() * source.element_size() / best
-
-
-def run(cases: list[Case], seconds: float = 0.4) -> list[Result]:
-    """Measures each case against its peers and prints a line for each as it comes."""
-    ceiling = copy_ceiling()
-    print(f"copy ceiling {ceiling / 1e9:.1f} GB/s, {torch.get_num_threads()} threads, {isa()}")
-    results = []
-    for case in cases:
-        times = alternate({"lapcore": case.ours, **case.peers}, seconds)
-        ours = statistics.median(times["lapcore"])
-        for who, taken in times.items():
-            median = statistics.median(taken)
-            low, _, high = statistics.quantiles(taken, n=4)
-            percent = 100 * case.bytes / median / ceiling
-            quartiles = (1e3 * low, 1e3 * high)
-            results.append(Result(case.op, case.name, who, 1e3 * median, quartiles, case.bytes, percent))
-            ratio = "" if who == "lapcore" else f"  lapcore is {median / ours:.2f}x"
-            print(
-                f"{case.name:44s} {who:22s} {1e3 * median:9.3f} ms  ({1e3 * low:.3f}-{1e3 * high:.3f})"
-                f"  {percent:5.1f}% of copy{ratio}"
-            )
-    return results
-
-
-def versions() -> dict[str, str]:
-    found = {"lapcore": lapcore.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    for module in ("cv2", "kornia", "skimage"):
+    def module(self, who: str) -> ModuleType | None:
+        """The module of a library, with as many threads as PyTorch, or None if it is not wanted or cannot be imported."""
+        name = LIBRARIES[library(who)]
+        if name is None or not self.wants(who):
+            return None
         try:
-            found[module] = __import__(module).__version__
-        except ImportError:
-            found[module] = "not installed"
-    return found
+            module = import_module(name)
+        except ImportError as error:
+            self.missing[library(who)] = describe(error)
+            return None
+        if name == "cv2":
+            module.setNumThreads(torch.get_num_threads())
+        return module
+
+    def wants(self, who: str) -> bool:
+        return library(who) in self.wanted
+
+    def only_wanted(self, works: dict[str, Work]) -> dict[str, Work]:
+        return {who: work for who, work in works.items() if self.wants(who)}
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+class Clock(NamedTuple):
+    """measure(work, repeats): seconds a call. sample: about how long one measurement is to be."""
+
+    measure: Callable[[Work, int], float]
+    sample: float
+    device: str
 
 
-def write_json(path: Path, results: list[Result]) -> None:
-    """Results with versions and device, written atomically."""
-    report: dict[str, Any] = {
-        "versions": versions(),
-        "device": cpu_name(),
-        "isa": isa(),
-        "threads": torch.get_num_threads(),
-        "results": [asdict(result) for result in results],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(report, file, indent=2)
-    os.replace(file.name, path)
+def _wall(work: Work, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
 
 
-def main(cases: list[Case]) -> None:
-    """The command line of a benchmark file: measures its cases and keeps them with --json FILE."""
-    import argparse
+def _events(work: Work, repeats: int) -> float:
+    event: Any = torch.cuda.Event
+    start, end = (event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(repeats):
+        work()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3 / repeats
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--json", type=Path, help="write the results to this file")
-    parser.add_argument("--only", default="", help="run the cases whose name contains this")
-    parser.add_argument("--seconds", type=float, default=0.4, help="time for each piece of work")
-    arguments = parser.parse_args()
-    results = run([case for case in cases if arguments.only in case.name], arguments.seconds)
-    if arguments.json:
-        write_json(arguments.json, results)
+
+CPU = Clock(_wall, 2e-3, "cpu")
+CUDA = Clock(_events, 10e-3, "cuda")
+
+
+def describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def interleave(works: dict[str, Work], seconds: float, clock: Clock) -> tuple[Times, Failures]:
+    """About `seconds` of times of each piece of work, all spread over the same stretch, and what failed, with the reason.
+
+    The next to run is always the one that is furthest behind. An untimed call before each measurement warms the caches and lets
+    the threads of whatever ran before go to sleep.
+    """
+    times: Times = {}
+    failed: Failures = {}
+    repeats: dict[str, int] = {}
+    for name, work in works.items():
+        try:
+            work()
+            once = clock.measure(work, 1)
+        except Exception as error:  # a peer that cannot do it is reported, whatever it raises
+            failed[name] = describe(error)
+            continue
+        times[name] = [once] if once > LONG else []
+        repeats[name] = 1 if once > LONG else max(1, round(clock.sample / max(clock.measure(work, 1), 1e-7)))
+
+    def done(name: str) -> float:
+        taken = times[name]
+        return min(sum(taken) * repeats[name] / seconds, len(taken) / LEAST_SAMPLES)
+
+    while times and done(name := min(times, key=done)) < 1:
+        if not times[name] or times[name][-1] < LONG:
+            works[name]()
+        times[name].append(clock.measure(works[name], repeats[name]))
+    return times, failed
+
+
+def copy_ceiling(clock: Clock) -> float:
+    """Bytes a second of this machine's large copy, read plus written."""
+    numel = 1 << (24 if clock.device == "cpu" else 28)
+    taken, _ = interleave({COPY: copy_of(torch.rand(numel, device=clock.device))}, 0.5, clock)
+    return 2 * 4 * numel / statistics.median(taken[COPY])
+
+
+def copy_of(source: Tensor) -> Work:
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def under(backend: str, work: Work) -> Work:
+    def run() -> object:
+        with lapcore.backend(backend):
+            return work()
+
+    return run
+
+
+def able(op: str, *tensors: object) -> list[str]:
+    """The backends that can run a call here, that of a plain call first; not Triton's interpreter, which is for tests."""
+    found = [name for name, reason in lapcore.explain(op, *tensors).items() if reason is None]
+    return [name for name in found if name != "triton" or not backends.interpreting()]
+
+
+def by_backend(work: Work, op: str, *tensors: object) -> dict[str, Work]:
+    """`work` on the backend that a plain call takes, and on every other that can run it here."""
+    first, *others = able(op, *tensors)
+    return {f"lapcore {first}": work, **{f"lapcore {name}": under(name, work) for name in others}}
+
+
+def rotated(function: Callable[[Any], object], inputs: Sequence[Any]) -> Work:
+    """Calls in turn on inputs that together are larger than the caches, keeping as many results alive."""
+    turn = 0
+    kept: list[object] = [None] * len(inputs)
+
+    def run() -> object:
+        nonlocal turn
+        turn = (turn + 1) % len(inputs)
+        kept[turn] = None  # gives its memory back first
+        kept[turn] = function(inputs[turn])
+        return kept[turn]
+
+    return run
+
+
+def largest_difference(a: object, b: object) -> float:
+    """Of two results of one structure, relative to the largest value."""
+    return _difference(a, b, torch.amax)
+
+
+def mean_difference(a: object, b: object) -> float:
+    """The same, of mean magnitudes: for gradients that jump where a value rounds to the other side of zero."""
+    return _difference(a, b, torch.mean)
+
+
+def _difference(a: object, b: object, of: Callable[[Tensor], Tensor]) -> float:
+    differences, sizes = [0.0], [1e-30]
+    for x, y in zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True):
+        if x.shape != y.shape or x.dtype != y.dtype:
+            raise ValueError(f"got {x.dtype} of shape {tuple(x.shape)}, expected {y.dtype} of shape {tuple(y.shape)}")
+        if x.numel():
+            x, y = x.detach().double(), y.detach().double()
+            differences.append(float(of((x - y).abs())))
+            sizes.append(float(of(y.abs())))
+    return math.nan if any(map(math.isnan, differences)) else max(differences) / max(sizes)
+
+
+def wrong_results(case: Case) -> Failures:
+    """Which of ours do not compute what they should, and by how much."""
+    return _check(case)[0]
+
+
+def _check(case: Case) -> tuple[Failures, float]:
+    """What is wrong, and how many seconds what is right took."""
+    wrong: Failures = {}
+    *_, (reference, last) = case.ours.items()
+    started = time.perf_counter()
+    expected = pytree.tree_map_only(Tensor, torch.clone, (case.expected or last)())
+    seconds = time.perf_counter() - started
+    for who, work in case.ours.items():
+        if who == reference and case.expected is None:
+            continue
+        try:
+            difference = case.difference(work(), expected)
+        except Exception as error:
+            wrong[who] = describe(error)
+            continue
+        if not difference <= case.tolerance:  # nan is wrong too
+            wrong[who] = (
+                f"wrong result: it differs by {difference:.1e} of the largest value, {case.tolerance:.0e} is allowed"
+            )
+    return wrong, seconds
+
+
+def measure_case(family: str, name: str, build: Build, seconds: float, clock: Clock) -> Measured:
+    """Builds a case, checks its results, and measures it; its tensors are gone afterwards."""
+    try:
+        case = build()
+        failed, reference_seconds = _check(case)
+    except Exception as error:
+        return Measured(family, name, "", 0, (), "lapcore", {}, {"lapcore": describe(error)}, {})
+    ours, *others = case.ours
+    untimed: Failures = {}
+    if others and reference_seconds > PATIENCE:
+        untimed[others[-1]] = f"not timed, one call took {reference_seconds:.1f} s"
+    works = {who: work for who, work in {**case.ours, **case.peers}.items() if who not in {**failed, **untimed}}
+    if clock.device == "cpu" and case.bytes:
+        works[COPY] = copy_of(torch.rand(case.bytes // 8 + 1))
+    times, unable = interleave(works, seconds, clock)
+    return Measured(family, name, case.op, case.bytes, case.goals, ours, times, {**failed, **unable}, untimed)
+
+
+def measure(
+    cases: Iterable[tuple[str, str, Build]],
+    *,
+    seconds: float,
+    clock: Clock = CPU,
+    after_each: Callable[[list[Measured], list[float]], None] = lambda measured, ceilings: None,
+) -> tuple[list[Measured], list[float]]:
+    """Measures (family, name, build) after (family, name, build); also gives the copy ceilings, before and after."""
+    ceilings = [copy_ceiling(clock)]
+    started = time.perf_counter()
+    measured: list[Measured] = []
+    for family, name, build in cases:
+        measured.append(measure_case(family, name, build, seconds, clock))
+        medians = (f"{who} {1e3 * statistics.median(taken):.4g}" for who, taken in measured[-1].times.items())
+        print(
+            f"[{time.perf_counter() - started:4.0f} s] {name}: {', '.join(medians) or 'failed'} ms",
+            file=sys.stderr,
+            flush=True,
+        )
+        after_each(measured, ceilings)
+    ceilings.append(copy_ceiling(clock))
+    after_each(measured, ceilings)
+    return measured, ceilings

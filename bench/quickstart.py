@@ -11,6 +11,7 @@ import argparse
 import json
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import skimage
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 
 import lapcore
 from bench import harness, pyramid
+from bench.report import summarise, text, write_json
 from lapcore.data import open_images, to_model_range, to_uint8
 from lapcore.metrics import evaluate_rmse
 from lapcore.models import VAE, LapCVAE
@@ -169,7 +171,13 @@ def main() -> None:
         )
 
     print("\nLaplacian pyramid, 3 levels, against OpenCV")
-    times = harness.run([pyramid.laplacian_case((1, 3, 1080, 1920)), pyramid.laplacian_case((256, 3, 32, 32))])
+    peers = harness.Peers(("opencv", "torch eager"))
+    cases = [
+        ("pyramid", pyramid.named("laplacian_pyramid", shape), partial(pyramid.laplacian, peers, shape))
+        for shape in ((1, 3, 1080, 1920), (256, 3, 32, 32))
+    ]
+    times = summarise(*harness.measure(cases, seconds=0.4), peers.missing)
+    print(text(times))
 
     lapcvae, vae = both["LapCVAE"][0], both["VAE"][0]
     assert isinstance(lapcvae, LapCVAE) and isinstance(vae, VAE)
@@ -181,7 +189,7 @@ def main() -> None:
         "parameters": {n: parameters(m) for n, (m, _) in both.items()},
     }
     (out / "quickstart.json").write_text(json.dumps(report, indent=2) + "\n")
-    harness.write_json(out / "pyramid.json", times)
+    write_json(out / "pyramid.json", times)
     print(
         f"\n{out / 'quickstart.png'}: the picture; lapcore {lapcore.__version__}, {time.perf_counter() - start:.0f} s"
     )

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+from math import prod
+
 import torch
 
 import lapcore
-from bench.harness import Case, main
+from bench.harness import Build, Case, Peers, Work, by_backend
 
 SHAPE = (256, 4096)
 
 
-def cases() -> list[Case]:
+def case(found: Peers, op: str) -> Case:
     seeds = torch.arange(SHAPE[0])
-    written = 4 * SHAPE[0] * SHAPE[1]
-    name = "x".join(map(str, SHAPE))
     integers = torch.empty(SHAPE, dtype=torch.int32)
-    return [
-        Case(
-            "random.bits",
-            f"random.bits {name}",
-            lambda: lapcore.random.bits(SHAPE, seeds),
-            written,
-            {"torch random_": lambda: integers.random_()},
-        ),
-        Case(
-            "random.uniform",
-            f"random.uniform {name}",
-            lambda: lapcore.random.uniform(SHAPE, seeds),
-            written,
-            {"torch rand": lambda: torch.rand(SHAPE)},
-        ),
-        Case(
-            "random.normal",
-            f"random.normal {name}",
-            lambda: lapcore.random.normal(SHAPE, seeds),
-            written,
-            {"torch randn": lambda: torch.randn(SHAPE)},
-        ),
-    ]
+    works: dict[str, tuple[Work, Work]] = {
+        "random.bits": (lambda: lapcore.random.bits(SHAPE, seeds), integers.random_),
+        "random.uniform": (lambda: lapcore.random.uniform(SHAPE, seeds), lambda: torch.rand(SHAPE)),
+        "random.normal": (lambda: lapcore.random.normal(SHAPE, seeds), lambda: torch.randn(SHAPE)),
+    }
+    ours, eager = works[op]
+    return Case(op, 4 * prod(SHAPE), by_backend(ours, op), found.only_wanted({"torch eager": eager}))
 
 
-if __name__ == "__main__":
-    main(cases())
+def cases(found: Peers) -> dict[str, Build]:
+    """Every case by name, built when it is measured."""
+    size = "x".join(map(str, SHAPE))
+    return {f"{op} {size}": partial(case, found, op) for op in ("random.bits", "random.uniform", "random.normal")}

@@ -1,19 +1,33 @@
-"""Every benchmark case under pytest-benchmark: `pytest bench/test_benchmarks.py`, with --benchmark-json to keep the times."""
+"""Ours under pytest-benchmark, to be kept and compared: `pytest bench/test_benchmarks.py --benchmark-autosave`.
+
+Each case is built when its first test asks, and gone when the next one's does. Peers: `lapcore bench --peers`.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import gaussian, pyramid, random
-from bench.harness import Case, Work
+from bench import FAMILIES
+from bench.harness import Case, Peers, wrong_results
 
-CASES = [*pyramid.cases(), *gaussian.cases(), *random.cases()]
-WORKS = [(case, who, work) for case in CASES for who, work in {"lapcore": case.ours, **case.peers}.items()]
+CASES = {
+    name: build for family in FAMILIES for name, build in import_module(f"bench.{family}").cases(Peers(())).items()
+}
 
 
-@pytest.mark.parametrize(("case", "who", "work"), WORKS, ids=[f"{case.name}-{who}" for case, who, _ in WORKS])
-def test_benchmark(benchmark: BenchmarkFixture, case: Case, who: str, work: Work) -> None:
-    benchmark.group = case.name
+@pytest.fixture(scope="module", params=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    built: Case = CASES[request.param]()
+    return built
+
+
+def test_is_right(case: Case) -> None:
+    assert not wrong_results(case)
+
+
+def test_benchmark(benchmark: BenchmarkFixture, case: Case) -> None:
     benchmark.extra_info["bytes"] = case.bytes
-    benchmark(work)
+    benchmark(next(iter(case.ours.values())))

@@ -75,7 +75,6 @@ def test_info_needs_no_extras_and_says_how_to_get_them(tmp_path):
     [
         ([], "COMMAND"),
         (["nonsense"], "invalid choice: 'nonsense'"),
-        (["bench"], "invalid choice: 'bench'"),
         (["--nonsense"], "COMMAND"),
         (["info", "extra"], "unrecognized arguments: extra"),
         (["pyramid", "x.png"], "--out"),
