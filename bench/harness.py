@@ -31,6 +31,7 @@ Failures = dict[str, str]
 
 COPY = "copy of as many bytes"
 LEAST_SAMPLES = 5
+SETTLING = 10e-3
 LONG = 0.05
 """Seconds of a call above which it neither needs another to warm up nor is repeated within a measurement."""
 PATIENCE = 0.5
@@ -169,7 +170,7 @@ def _events(work: Work, repeats: int) -> float:
     return float(start.elapsed_time(end)) / 1e3 / repeats
 
 
-CPU = Clock(_wall, 2e-3, "cpu")
+CPU = Clock(_wall, 20e-3, "cpu")
 CUDA = Clock(_events, 10e-3, "cuda")
 
 
@@ -180,8 +181,8 @@ def describe(error: Exception) -> str:
 def interleave(works: dict[str, Work], seconds: float, clock: Clock) -> tuple[Times, Failures]:
     """About `seconds` of times of each piece of work, all spread over the same stretch, and what failed, with the reason.
 
-    The next to run is always the one that is furthest behind. An untimed call before each measurement warms the caches and lets
-    the threads of whatever ran before go to sleep.
+    The next to run is always the one that is furthest behind. Untimed calls before each measurement, at least one and for
+    SETTLING seconds, warm the caches and let the threads of whatever ran before go to sleep.
     """
     times: Times = {}
     failed: Failures = {}
@@ -201,8 +202,11 @@ def interleave(works: dict[str, Work], seconds: float, clock: Clock) -> tuple[Ti
         return min(sum(taken) * repeats[name] / seconds, len(taken) / LEAST_SAMPLES)
 
     while times and done(name := min(times, key=done)) < 1:
-        if not times[name] or times[name][-1] < LONG:
+        settled = time.perf_counter() + SETTLING
+        while not times[name] or times[name][-1] < LONG:
             works[name]()
+            if time.perf_counter() > settled:
+                break
         times[name].append(clock.measure(works[name], repeats[name]))
     return times, failed
 
