@@ -120,7 +120,8 @@ LAPCORE_HD static inline Taps taps_of(Op op, std::int64_t i, std::int64_t n_src,
     return adjoint_taps(op, i, n_dst, n_src, border);
 }
 
-// The taps of any 1-D operator, made by Python: index (count, n) with n_src for a zero, weight (count, n) in the type of the sums.
+// The taps of any 1-D operator, made by Python: index (count, n) with n_src for a zero, weight (count, n) in the type
+// of the sums.
 struct TapTable {
     const std::int64_t* index = nullptr;
     const void* weight = nullptr;
