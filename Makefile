@@ -19,10 +19,10 @@ CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
 quickstart: $(VENV)/quickstart.stamp
 	$(BIN)/python -m bench.quickstart --out out/quickstart
 
-test: $(VENV)/test.stamp
+test: $(VENV)/dev.stamp
 	$(STRICTLY) $(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/test.stamp
+test-all: $(VENV)/dev.stamp
 	$(STRICTLY) $(BIN)/python -m pytest
 
 check: $(VENV)/dev.stamp

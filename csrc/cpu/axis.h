@@ -82,7 +82,7 @@ public:
 
     template <class C>
     Weights<C> weights() const {
-        const double unit = 1.0 / scale();
+        const double unit = scale() == 16 ? 1.0 / 16 : 1.0 / 8;
         if (decimates()) return {weight<C>(unit), weight<C>(4 * unit), weight<C>(6 * unit)};
         return {weight<C>(unit), weight<C>(6 * unit), weight<C>(4 * unit)};
     }
@@ -118,7 +118,7 @@ public:
     }
 
 private:
-    double scale() const { return op_ == Op::down || op_ == Op::down_adjoint ? 16 : 8; }
+    int scale() const { return op_ == Op::down || op_ == Op::down_adjoint ? 16 : 8; }
 
     Op op_;
     Border border_;

@@ -12,10 +12,12 @@ namespace lapcore::LAPCORE_ISA {
 template <class C>
 struct Level {
     Size size, low;
+    bool wraps;
     Operator<C> down, up;
     Level(Size size, Border border)
         : size(size),
           low(size.half()),
+          wraps(border == Border::circular),
           down(operator_of<C>(Op::down, size, low, border)),
           up(operator_of<C>(Op::up, low, size, border)) {}
 };
@@ -73,6 +75,7 @@ void round_row(Sum<T>* row, std::int64_t n) {
 template <class T, class Source>
 void add_other_rows(const Level<Sum<T>>& level, std::int64_t first, std::int64_t last, Source& source, LowRows<T>& low,
                     Worker<T>& worker) {
+    if (first == 0 && last == level.low.h && !level.wraps) return;
     const std::int64_t begin = 2 * first, end = std::min(2 * last, level.size.h);
     for (std::int64_t i = begin; i < end; i = (i == begin + 1 && end - begin > 4) ? end - 2 : i + 1) {
         const ShiftedTaps taps = level.up.rows(i);

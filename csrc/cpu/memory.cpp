@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
 constexpr std::size_t kWorthwhile = 2 * kHugePage;
+constexpr std::size_t kGrain = std::size_t{1} << 16;
 constexpr std::size_t kStreamed = std::size_t{1} << 24;
 
 std::size_t bytes_of(const View& view, std::size_t item_bytes) {
@@ -53,7 +54,7 @@ Kept take(std::size_t bytes) {
     const std::lock_guard<std::mutex> lock(kept.mutex);
     for (std::size_t i = kept.blocks.size(); i-- > 0;) {
         const Kept block = kept.blocks[i];
-        if (block.room < bytes || block.room - bytes > bytes / 4) continue;
+        if (block.room < bytes || block.room - bytes > bytes / 4 + kGrain) continue;
         kept.blocks.erase(kept.blocks.begin() + std::ptrdiff_t(i));
         kept.bytes -= block.room;
         return block;
@@ -68,8 +69,9 @@ Block::Block(std::size_t bytes) : bytes_(bytes) {
     data_ = kept.data;
     room_ = kept.room;
     if (data_) return;
-    room_ = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-    data_ = std::aligned_alloc(kHugePage, room_);
+    const std::size_t grain = bytes < kWorthwhile ? kGrain : kHugePage;
+    room_ = (bytes + grain - 1) / grain * grain;
+    data_ = std::aligned_alloc(grain, room_);
     if (!data_) throw std::bad_alloc();
     prefer_huge_pages(data_, room_);
 }

@@ -101,7 +101,7 @@ inline bool plane_by_plane(std::int64_t planes, Size size, int threads) {
 template <class Task>
 void over_planes(std::int64_t planes, Size size, int threads, const Task& task) {
     threads = useful_threads(threads, planes * size.count());
-    const std::int64_t chunks = std::min<std::int64_t>(planes, threads == 1 ? 1 : 8 * threads);
+    const std::int64_t chunks = std::min<std::int64_t>(planes, threads == 1 ? 1 : 4 * threads);
     parallel_for(chunks, threads, [&](std::int64_t c) { task(c * planes / chunks, (c + 1) * planes / chunks); });
 }
 

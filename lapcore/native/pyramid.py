@@ -52,7 +52,7 @@ def describe_tables(tables: Tables | None) -> tuple[Taps, Taps] | None:
     )
 
 
-LARGE = 1 << 22
+LARGE = 1 << 20
 """Bytes from which on it is worth while to keep an output's memory for the next: malloc may give it back to the system."""
 
 
