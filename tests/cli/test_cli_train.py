@@ -70,7 +70,7 @@ def test_settings_files_come_first_and_runs_are_settings_files(one_thread, photo
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(one_thread, photos, tmp_path, capsys):
-    settings = ["--data", photos, *TINY, *SMALL, "--steps", 150, "--checkpoint_every", 50, "--log_every", 50]
+    settings = ["--data", photos, *TINY, *SMALL, "--steps", 600, "--checkpoint_every", 50, "--log_every", 50]
     process = start("train", "vae", "--out", tmp_path / "cut", *settings)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "cut" / "checkpoints").glob("step-*50")):

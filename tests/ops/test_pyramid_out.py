@@ -147,7 +147,7 @@ def test_under_transforms_it_is_refused(backend: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("layout", ["channels_last", "interleaved_window", "frames_last", "sliced", "expanded_all"])
 def test_the_cpu_kernels_allocate_their_results_and_nothing_else(layout: str, dtype: torch.dtype) -> None:
-    x = LAYOUTS[layout](draw((2, 3, 3, 64, 70), 1, dtype))
+    x = LAYOUTS[layout](draw((2, 3, 3, 48, 50), 1, dtype))  # results that malloc gives: larger ones reuse memory
     bands = [LAYOUTS[layout](band) for band in lapcore.laplacian_pyramid(x, 2)]
     gradient = {torch.float32, torch.float16}
 
