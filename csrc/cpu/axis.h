@@ -111,11 +111,8 @@ public:
         return op_ == Op::up ? up_index(p, n_src_, border_) : border_index(p, n_src_, border_);
     }
 
-    // Calls set(p, q) for the samples p before and after the line: sample q stands there, or zero for kOutside.
-    template <class Set>
-    void pad(const Set& set) const {
-        for (std::int64_t p = 0; p < 2 * kPad; ++p) set(p < kPad ? p - kPad : n_src_ + p - kPad, pad_[p]);
-    }
+    // The same for the kPad positions before the line and those after it, looked up.
+    std::int64_t padding(std::int64_t p) const { return pad_[p < 0 ? p + kPad : p - n_src_ + kPad]; }
 
 private:
     int scale() const { return op_ == Op::down || op_ == Op::down_adjoint ? 16 : 8; }

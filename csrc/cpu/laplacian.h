@@ -9,10 +9,12 @@
 
 namespace lapcore::LAPCORE_ISA {
 
+constexpr std::int64_t kFusedWidth = 512;  // of rows that take long enough to be worth their set-up
+
 template <class C>
 struct Level {
     Size size, low;
-    bool wraps;
+    bool wraps;  // rows need others from the far end
     Operator<C> down, up;
     Level(Size size, Border border)
         : size(size),
@@ -90,21 +92,60 @@ void add_other_rows(const Level<Sum<T>>& level, std::int64_t first, std::int64_t
     }
 }
 
-// Rows [first, last) of the low-pass, and the rows of the band above them, each given to `bands` as a range of rows as
-// soon as its low-pass is there: bands(begin, end, low_rows).
+// The rows that row m of the low-pass and the two rows of the band before it are made of, `band(y)` giving the place of
+// the band's row y. False where one lies in a border of zeros.
+template <class C, class Source, class Low, class BandRow>
+bool find_level_rows(const Level<C>& level, std::int64_t m, Source& source, Low& low_rows, C* out, const BandRow& band,
+                     LevelRows<C>& rows) {
+    const std::int64_t before = level.up.rows.source(m - 2);
+    if (before == kOutside) return false;
+    for (int k = 0; k < 5; ++k) {
+        const std::int64_t y = level.down.rows.source(2 * m - 2 + k);
+        if (y == kOutside) return false;
+        rows.source[k] = source(y);
+    }
+    rows.low[0] = low_rows(before);
+    rows.low[1] = low_rows(m - 1);
+    rows.out = out;
+    rows.band[0] = band(2 * m - 2);
+    rows.band[1] = band(2 * m - 1);
+    return true;
+}
+
+// Rows [first, last) of the low-pass, and the rows of the band above them: bands.run(begin, end, low_rows) is to make rows
+// of it whose low-pass is there; where bands.row(y) may be written to directly, they are made together with the low-pass,
+// and bands.done(begin, end) is called.
 template <class T, class Source, class Bands>
 void level_strip(const Level<Sum<T>>& level, Source& source, const Plane<T>& low, std::int64_t first, std::int64_t last,
-                 Worker<T>& worker, const Bands& bands) {
+                 Worker<T>& worker, const Bands& bands, bool streamed) {
+    using C = Sum<T>;
     LowRows<T> low_rows(worker.rows(constant(low), level.low.w, 1));
     add_other_rows(level, first, last, source, low_rows, worker);
-    const std::int64_t step = std::max<std::int64_t>(1, worker.lines().count() / 2);
+    NoBase none;
     const std::int64_t end = std::min(2 * last, level.size.h);
+    if constexpr (std::is_same_v<T, C>) {
+        if (level.size.w >= kFusedWidth && !level.wraps && low.unit() && bands.direct()) {
+            worker.template run<0>(level.down, first, first + 1, source, none, low, false);
+            for (std::int64_t m = first + 1; m < last; ++m) {
+                LevelRows<C> rows;
+                const auto row = [&](std::int64_t y) { return bands.row(y); };
+                if (find_level_rows(level, m, source, low_rows, low.row(m), row, rows)) {
+                    run_level(level.down, level.up, rows, streamed, source.ahead());
+                    bands.done(2 * m - 2, 2 * m);
+                } else {
+                    worker.template run<0>(level.down, m, m + 1, source, none, low, false);
+                    bands.run(2 * m - 2, 2 * m, low_rows);
+                }
+            }
+            return bands.run(2 * last - 2, end, low_rows);
+        }
+    }
+    const std::int64_t step = std::max<std::int64_t>(1, worker.lines().count() / 2);
     for (std::int64_t m = first, next = 2 * first; m < last; m += step) {
         const std::int64_t m_end = std::min(last, m + step);
-        NoBase none;
         worker.template run<0>(level.down, m, m_end, source, none, low, false);
         const std::int64_t limit = m_end == last ? end : std::max(next, 2 * (m_end - 1));
-        bands(next, limit, low_rows);
+        bands.run(next, limit, low_rows);
         next = limit;
     }
 }
@@ -113,10 +154,21 @@ void level_strip(const Level<Sum<T>>& level, Source& source, const Plane<T>& low
 template <class T, class Source>
 void laplacian_strip(const Level<Sum<T>>& level, Source& source, const Plane<Band<T>>& band, const Plane<T>& low,
                      std::int64_t first, std::int64_t last, Worker<T>& worker, bool streamed) {
-    level_strip<T>(level, source, low, first, last, worker,
-                   [&](std::int64_t begin, std::int64_t end, LowRows<T>& rows) {
-                       worker.template run<-1>(level.up, begin, end, rows, source, band, streamed);
-                   });
+    struct Bands {
+        const Level<Sum<T>>& level;
+        Source& source;
+        const Plane<Band<T>>& band;
+        Worker<T>& worker;
+        bool streamed;
+
+        bool direct() const { return band.unit(); }
+        Band<T>* row(std::int64_t y) const { return band.row(y); }
+        void done(std::int64_t, std::int64_t) const {}
+        void run(std::int64_t begin, std::int64_t end, LowRows<T>& low_rows) const {
+            worker.template run<-1>(level.up, begin, end, low_rows, source, band, streamed);
+        }
+    };
+    level_strip<T>(level, source, low, first, last, worker, Bands{level, source, band, worker, streamed}, streamed);
 }
 
 }  // namespace lapcore::LAPCORE_ISA

@@ -41,6 +41,7 @@ public:
     }
 
     std::int64_t block_rows() const { return (Slots<C>::kKept - 3) / 2; }
+    std::int64_t ahead() const { return 0; }
 
     const C* operator()(std::int64_t y) {
         return slots_->get(y, [&](C* row) {
@@ -165,14 +166,35 @@ private:
     double level(std::size_t l, std::int64_t p, Source& source, const C* c) {
         const Level<C>& level = levels_[l].level;
         AbsoluteSum<C> sum;
-        level_strip<C>(level, source, plane_at(lows_[l], level.low.w), 0, level.low.h, worker_,
-                       [&](std::int64_t begin, std::int64_t end, LowRows<C>& low_rows) {
-                           const Plane<C> band{band_.get() - begin * level.size.w, level.size.w, 1};
-                           worker_.template run<-1>(level.up, begin, end, low_rows, source, band, false);
-                           add(l, p, begin, end, constant(band), level.size.w, c[l], sum);
-                       });
+        const Bands<Source> bands{*this, source, l, p, c[l], sum};
+        level_strip<C>(level, source, plane_at(lows_[l], level.low.w), 0, level.low.h, worker_, bands, false);
         return double(c[l]) * sum.value();
     }
+
+    // Rows of a band that are summed up as soon as they are there.
+    template <class Source>
+    struct Bands {
+        Loss& loss;
+        Source& source;
+        std::size_t l;
+        std::int64_t plane;
+        C c;
+        AbsoluteSum<C>& sum;
+
+        const Level<C>& level() const { return loss.levels_[l].level; }
+        Plane<C> from(std::int64_t begin) const {
+            return {loss.band_.get() - begin * level().size.w, level().size.w, 1};
+        }
+        bool direct() const { return true; }
+        C* row(std::int64_t y) const { return from(y / 2 * 2).row(y); }
+        void done(std::int64_t begin, std::int64_t end) const {
+            loss.add(l, plane, begin, end, constant(from(begin)), level().size.w, c, sum);
+        }
+        void run(std::int64_t begin, std::int64_t end, LowRows<C>& low_rows) const {
+            loss.worker_.template run<-1>(level().up, begin, end, low_rows, source, from(begin), false);
+            done(begin, end);
+        }
+    };
 
     // What is left after the last level counts too, where it has a coefficient.
     double residual(std::int64_t p, const C* c) {

@@ -7,9 +7,11 @@
 #include <memory>
 #include <stdexcept>
 
+#include "cpu/cascade.h"
 #include "cpu/dispatch.h"
 #include "cpu/laplacian.h"
 #include "cpu/memory.h"
+#include "cpu/small.h"
 #include "cpu/worker.h"
 
 namespace lapcore::LAPCORE_ISA {
@@ -111,16 +113,15 @@ public:
         if (index < given.size()) {
             data_ = static_cast<T*>(given[index]);
         } else {
-            own_ = Buffer<T>(count);
-            data_ = own_.get();
-            prefer_huge_pages(data_, count * sizeof(T));
+            own_ = std::make_unique<lapcore::Block>(count * sizeof(T));
+            data_ = static_cast<T*>(own_->data());
         }
     }
     T* get() const { return data_; }
 
 private:
     T* data_;
-    Buffer<T> own_;
+    std::unique_ptr<lapcore::Block> own_;
 };
 
 // Rows of the low-pass of an integer image, which is stored with the bands.
@@ -133,8 +134,37 @@ void copy_rows(const Plane<T>& src, Size size, std::int64_t first, std::int64_t 
 }
 
 template <class T>
+bool all_rows_unit(const std::vector<View>& views) {
+    return std::all_of(views.begin(), views.end(), [](const View& view) { return plane_of<T>(view, 0).unit(); });
+}
+
+// Small images in groups; false where there is no such kernel for them.
+template <class T>
+bool laplacian_groups(const std::vector<Level<Sum<T>>>& levels, const PyramidCall& call, const View& x,
+                      const std::vector<View>& out) {
+    if constexpr (std::is_same_v<T, Sum<T>>) {
+        if (!all_rows_unit<T>(out) || !plane_of<T>(x, 0).unit()) return false;
+        const std::int64_t planes = x.planes();
+        for (std::int64_t images = std::min(kMaxGroup, planes); images > 0; images = images > 4 ? 4 : images / 2) {
+            const SmallPyramids<T> groups(levels, images);
+            if (!groups.is_ready()) continue;
+            const Size size = levels.front().size;
+            over_planes(planes / images, {images * size.h, size.w}, call.threads,
+                        [&](std::int64_t first, std::int64_t last) {
+                            groups.run(x, out, images * first, images * last);
+                        });
+            const std::int64_t rest = planes % images;
+            if (rest) SmallPyramids<T>(levels, 1).run(x, out, planes - rest, planes);
+            return true;
+        }
+    }
+    return false;
+}
+
+template <class T>
 void laplacian_small(const std::vector<Level<Sum<T>>>& levels, const PyramidCall& call, const View& x,
                      const std::vector<View>& out) {
+    if (laplacian_groups<T>(levels, call, x, out)) return;
     const Size size = levels.front().size;
     over_planes(x.planes(), size, call.threads, [&](std::int64_t first, std::int64_t last) {
         Worker<T> worker(size.w, size.h);
@@ -158,29 +188,62 @@ void laplacian_small(const std::vector<Level<Sum<T>>>& levels, const PyramidCall
     });
 }
 
+// How many levels from the finest on are to be made at once, strip by strip (cpu/cascade.h): none where rows must be
+// converted, or need others from far away.
+template <class T>
+std::size_t cascaded(const std::vector<Level<Sum<T>>>& levels, const std::vector<View>& views) {
+    if (!std::is_same_v<T, Sum<T>> || levels.front().wraps) return 0;
+    return all_rows_unit<T>(views) ? std::min(kCascadeLevels, levels.size()) : 0;
+}
+
+template <class T>
+std::vector<Plane<T>> planes_of(const std::vector<View>& views, std::size_t count, std::int64_t plane) {
+    std::vector<Plane<T>> planes;
+    for (std::size_t l = 0; l < count; ++l) planes.push_back(plane_of<T>(views[l], plane));
+    return planes;
+}
+
+template <class T>
+View contiguous_view(T* data, std::int64_t planes, Size size) {
+    return {data, {planes, size.h, size.w}, {size.count(), size.w, 1}};
+}
+
 template <class T>
 void laplacian_large(const std::vector<Level<Sum<T>>>& levels, const PyramidCall& call, const View& x,
                      const std::vector<View>& out, const std::vector<void*>& work) {
     const std::int64_t planes = x.planes();
+    const bool streamed = prefer_streaming(out[0], sizeof(Band<T>));
     View src = x;
     std::unique_ptr<Between<T>> memory[2];
-    for (std::size_t l = 0; l < levels.size(); ++l) {
-        const Level<Sum<T>>& level = levels[l];
-        const bool last_level = l + 1 == levels.size();
-        const bool direct = last_level && std::is_same_v<T, Band<T>>;
-        View low = out[l + 1];
-        if (!direct) {
-            memory[l % 2] = std::make_unique<Between<T>>(work, l, planes * level.low.count());
-            low = {memory[l % 2]->get(), {planes, level.low.h, level.low.w}, {level.low.count(), level.low.w, 1}};
+    const auto low_of = [&](std::size_t l) {
+        if (l + 1 == levels.size() && std::is_same_v<T, Band<T>>) return out[l + 1];
+        memory[l % 2] = std::make_unique<Between<T>>(work, l, planes * levels[l].low.count());
+        return contiguous_view(memory[l % 2]->get(), planes, levels[l].low);
+    };
+    const std::size_t at_once = cascaded<T>(levels, out);
+    if constexpr (std::is_same_v<T, Sum<T>>) {
+        if (at_once) {
+            const View low = low_of(at_once - 1);
+            over_strips(x, low.height(), x.width(), call.threads,
+                        [&](std::int64_t plane, std::int64_t first, std::int64_t last) {
+                            LaplacianCascade<T> cascade(levels, at_once, streamed);
+                            cascade.run(cascade.worker().rows(constant(plane_of<T>(x, plane)), x.width(), 0),
+                                        planes_of<T>(out, at_once, plane), plane_of<T>(low, plane), first, last);
+                            if (streamed) stream_fence();
+                        });
+            src = low;
         }
-        const bool streamed = prefer_streaming(out[l], sizeof(Band<T>));
+    }
+    for (std::size_t l = at_once; l < levels.size(); ++l) {
+        const Level<Sum<T>>& level = levels[l];
+        const View low = low_of(l);
         over_strips(src, level.low.h, level.size.w, call.threads,
                     [&](std::int64_t plane, std::int64_t first, std::int64_t last) {
                         Worker<T> worker(level.size.w, last - first);
                         Rows<T> source = worker.rows(constant(plane_of<T>(src, plane)), level.size.w, 0);
                         laplacian_strip<T>(level, source, plane_of<Band<T>>(out[l], plane), plane_of<T>(low, plane),
                                            first, last, worker, streamed);
-                        if (!direct && last_level)
+                        if (!std::is_same_v<T, Band<T>> && l + 1 == levels.size())
                             copy_rows(plane_of<T>(low, plane), level.low, first, last,
                                       plane_of<Band<T>>(out[l + 1], plane));
                         if (streamed) stream_fence();
@@ -229,25 +292,39 @@ void collapse(const PyramidCall& call, const std::vector<View>& pyramid, const V
         });
         return;
     }
+    const std::size_t at_once = plane_of<T>(out, 0).unit() ? cascaded<T>(levels, pyramid) : 0;
     View low = pyramid.back();
     std::unique_ptr<Between<T>> memory[2];
-    for (std::size_t l = count; l-- > 0;) {
-        const Size to = levels[l].size;
-        View dst = out;
-        if (l > 0) {
-            memory[l % 2] = std::make_unique<Between<T>>(work, l - 1, planes * to.count());
-            dst = {memory[l % 2]->get(), {planes, to.h, to.w}, {to.count(), to.w, 1}};
-        }
-        const bool streamed = l == 0 && prefer_streaming(dst, sizeof(T));
-        over_strips(pyramid[l], to.h, to.w, call.threads,
+    const auto image_of = [&](std::size_t l) {
+        if (l == 0) return out;
+        memory[l % 2] = std::make_unique<Between<T>>(work, l - 1, planes * levels[l].size.count());
+        return contiguous_view(memory[l % 2]->get(), planes, levels[l].size);
+    };
+    const bool streamed = prefer_streaming(out, sizeof(T));
+    for (std::size_t l = count; l-- > at_once;) {
+        const View dst = image_of(l);
+        over_strips(pyramid[l], dst.height(), dst.width(), call.threads,
                     [&](std::int64_t plane, std::int64_t first, std::int64_t last) {
-                        Worker<T> worker(to.w, last - first);
+                        Worker<T> worker(dst.width(), last - first);
                         collapse_rows<T>(levels[l].up, constant(plane_of<T>(pyramid[l], plane)),
                                          constant(plane_of<T>(low, plane)), plane_of<T>(dst, plane), first, last,
-                                         worker, streamed);
+                                         worker, streamed && l == 0);
                         if (streamed) stream_fence();
                     });
         low = dst;
+    }
+    if constexpr (std::is_same_v<T, Sum<T>>) {
+        if (at_once) {
+            over_strips(out, size.h, size.w, call.threads,
+                        [&](std::int64_t plane, std::int64_t first, std::int64_t last) {
+                            std::vector<Plane<const T>> bands;
+                            for (std::size_t l = 0; l < at_once; ++l)
+                                bands.push_back(constant(plane_of<T>(pyramid[l], plane)));
+                            CollapseCascade<T> cascade(levels, at_once, streamed);
+                            cascade.run(bands, constant(plane_of<T>(low, plane)), plane_of<T>(out, plane), first, last);
+                            if (streamed) stream_fence();
+                        });
+        }
     }
 }
 

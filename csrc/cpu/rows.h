@@ -94,13 +94,21 @@ class Rows {
 public:
     using C = Sum<T>;
 
-    Rows(const Plane<const T>& plane, std::int64_t width, Slots<C>& slots)
-        : plane_(plane), width_(width), slots_(&slots), in_place_(std::is_same_v<T, C> && plane.unit()) {
+    // `rows_ahead`: how far below a row that is being read others will be, next.
+    Rows(const Plane<const T>& plane, std::int64_t width, Slots<C>& slots, std::int64_t rows_ahead)
+        : plane_(plane),
+          width_(width),
+          rows_ahead_(rows_ahead),
+          slots_(&slots),
+          in_place_(std::is_same_v<T, C> && plane.unit()) {
         if (!in_place_) slots.reset(width);
     }
 
     // How many outputs of an operator may be made of rows asked for together: no more than three beyond two for each.
     std::int64_t block_rows() const { return in_place_ ? kMaxBlockRows : (Slots<C>::kKept - 3) / 2; }
+
+    // How many elements from a row on to one that is worth fetching.
+    std::int64_t ahead() const { return in_place_ ? rows_ahead_ * plane_.row_stride : 0; }
 
     const C* operator()(std::int64_t y) {
         if constexpr (std::is_same_v<T, C>) {
@@ -111,7 +119,7 @@ public:
 
 private:
     Plane<const T> plane_;
-    std::int64_t width_;
+    std::int64_t width_, rows_ahead_;
     Slots<C>* slots_;
     bool in_place_;
 };

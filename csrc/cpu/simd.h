@@ -118,6 +118,11 @@ LAPCORE_INLINE V interleaved_lanes(V a, V b, std::index_sequence<I...>) {
     return __builtin_shufflevector(a, b, (first + I / 2 + (I % 2) * sizeof...(I))...);
 }
 
+template <std::size_t first, class V, std::size_t... I>
+LAPCORE_INLINE V lanes_from(V a, V b, std::index_sequence<I...>) {
+    return __builtin_shufflevector(a, b, (first + I)...);
+}
+
 template <class C>
 using Lanes = std::make_index_sequence<std::size_t(kLanes<C>)>;
 
@@ -131,6 +136,21 @@ LAPCORE_INLINE Vector<C> odd(Vector<C> a, Vector<C> b) {
     return odd_lanes(a, b, Lanes<C>{});
 }
 
+// For each lane of a line's vector what stands before it, and after it.
+template <class C>
+LAPCORE_INLINE Vector<C> one_before(Vector<C> previous, Vector<C> v) {
+    return lanes_from<std::size_t(kLanes<C>) - 1>(previous, v, Lanes<C>{});
+}
+template <class C>
+LAPCORE_INLINE Vector<C> one_after(Vector<C> v, Vector<C> next) {
+    return lanes_from<1>(v, next, Lanes<C>{});
+}
+
+template <class C>
+struct TwoVectors {
+    Vector<C> first, second;
+};
+
 // a0 b0 a1 b1 .., the first half of it and the second.
 template <class C>
 LAPCORE_INLINE Vector<C> interleave_first(Vector<C> a, Vector<C> b) {
@@ -139,6 +159,11 @@ LAPCORE_INLINE Vector<C> interleave_first(Vector<C> a, Vector<C> b) {
 template <class C>
 LAPCORE_INLINE Vector<C> interleave_second(Vector<C> a, Vector<C> b) {
     return interleaved_lanes<std::size_t(kLanes<C>) / 2>(a, b, Lanes<C>{});
+}
+
+template <class C>
+LAPCORE_INLINE TwoVectors<C> interleave(Vector<C> a, Vector<C> b) {
+    return {interleave_first<C>(a, b), interleave_second<C>(a, b)};
 }
 
 // `sofar` with the lanes i whose sample stride * i lies in the m-th of the vectors that hold it, `next`, taken from

@@ -1,81 +1,15 @@
-// The two passes over a block of rows, and the one pass of narrow rows.
+// The kernels of a block of rows: one pass for forward operators, two for transposes.
 #include "cpu/stencil.h"
 
 #include <algorithm>
 #include <cstdint>
 
+#include "cpu/wide.h"
+
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-// How many lanes of the last one or two vectors of a row of n are in use.
-template <class C>
-struct Tail {
-    static constexpr std::int64_t V = kLanes<C>;
-    std::int64_t begin, first, second;
-    explicit Tail(std::int64_t n)
-        : begin(n / (2 * V) * (2 * V)), first(std::min(n - begin, V)), second(n - begin - first) {}
-};
-
-// Lines of a decimating operator, from the rows p[0] .. p[2 count + 2] of its window: five for each line, two further
-// on for the next.
-template <class C>
-LAPCORE_INLINE void combine_five(const C* const* p, std::int64_t count, std::int64_t n, const Weights<C>& weights,
-                                 const Lines<C>& lines) {
-    constexpr std::int64_t V = kLanes<C>;
-    const Weights<C> w = weights;
-    const Tail<C> tail(n);
-    for (std::int64_t r = 0; r < count; ++r, p += 2) {
-        const C *a = p[0], *b = p[1], *c = p[2], *d = p[3], *e = p[4];
-        C *const even_line = lines.even(r), *const odd_line = lines.odd(r);
-        const auto sum = [=](const auto& at) LAPCORE_INLINE_LAMBDA {
-            return ((at(a) + at(e)) * w.outer + (at(b) + at(d)) * w.inner) + at(c) * w.centre;
-        };
-        const auto put = [=](std::int64_t x, Vector<C> first, Vector<C> second) LAPCORE_INLINE_LAMBDA {
-            store(even_line + x / 2, even<C>(first, second));
-            store(odd_line + x / 2, odd<C>(first, second));
-        };
-        for (std::int64_t x = 0; x < tail.begin; x += 2 * V)
-            put(x, sum([=](const C* q) LAPCORE_INLINE_LAMBDA { return load(q + x); }),
-                sum([=](const C* q) LAPCORE_INLINE_LAMBDA { return load(q + x + V); }));
-        if (tail.first == 0) continue;
-        const std::int64_t x = tail.begin;
-        const auto first = sum([=](const C* q) LAPCORE_INLINE_LAMBDA { return load_first(q + x, tail.first); });
-        const auto second =
-            tail.second ? sum([=](const C* q) LAPCORE_INLINE_LAMBDA { return load_first(q + x + V, tail.second); })
-                        : Vector<C>{};
-        put(x, first, second);
-    }
-}
-
-// One line of sum(at), n samples.
-template <class C, class Sum>
-LAPCORE_INLINE void combine_line(std::int64_t n, C* line, const Sum& sum) {
-    constexpr std::int64_t V = kLanes<C>;
-    std::int64_t x = 0;
-    for (; x + V <= n; x += V) store(line + x, sum([=](const C* q) LAPCORE_INLINE_LAMBDA { return load(q + x); }));
-    if (x < n) store(line + x, sum([=](const C* q) LAPCORE_INLINE_LAMBDA { return load_first(q + x, n - x); }));
-}
-
-// Lines of the expanding operator for outputs first .. first + count - 1, p[0] being the row before that of the first.
-template <class C>
-LAPCORE_INLINE void combine_pairs(const C* const* p, std::int64_t first, std::int64_t count, std::int64_t n,
-                                  const Weights<C>& weights, const Lines<C>& lines) {
-    const Weights<C> w = weights;
-    for (std::int64_t r = 0; r < count; ++r) {
-        const C* const* q = p + ((first + r) / 2 - first / 2);
-        const C *a = q[0], *b = q[1], *c = q[2];
-        if ((first + r) % 2 == 0) {
-            combine_line<C>(n, lines.whole(r), [=](const auto& at) LAPCORE_INLINE_LAMBDA {
-                return (at(a) + at(c)) * w.outer + at(b) * w.inner;
-            });
-        } else {
-            combine_line<C>(n, lines.whole(r),
-                            [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(b) + at(c)) * w.centre; });
-        }
-    }
-}
-
-// Calls body(sum) where sum(at) adds up the rows r[k], of which at(r[k]) reads a vector.
+// Calls body(sum) where sum(at) adds up the rows r[k], of which at(r[k]) reads a sample or a vector.
 template <class C, class Body>
 LAPCORE_INLINE void by_pattern(int count, const C* const* r, const C* w, const Body& body) {
     if (count == 5 && w[0] == w[4] && w[1] == w[3]) {
@@ -94,7 +28,7 @@ LAPCORE_INLINE void by_pattern(int count, const C* const* r, const C* w, const B
         body([=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(a) + at(b)) * weight; });
     } else {
         body([=](const auto& at) {
-            Vector<C> sum{};
+            decltype(at(r[0])) sum{};
             for (int k = 0; k < count; ++k) sum = sum + at(r[k]) * w[k];
             return sum;
         });
@@ -127,26 +61,17 @@ void combine_taps(const Axis& axis, const ShiftedTaps& taps, const C* const* row
     });
 }
 
-template <class C>
-void combine_window(const Operator<C>& op, std::int64_t first, const Block<C>& block, const Lines<C>& lines) {
-    const Weights<C> weights = op.rows.template weights<C>();
-    if (op.columns.decimates()) {
-        combine_five(block.source, block.count, op.columns.n_src(), weights, lines);
-    } else {
-        combine_pairs(block.source, first, block.count, op.columns.n_src(), weights, lines);
-    }
-}
-
 namespace {
 
 // What becomes of a sum: rounding, then base + it or base - it (sign 1 and -1; 0 without a base), then the store, past
-// the caches if asked.
+// the caches if asked. Meanwhile what stands `ahead` of the base is fetched.
 template <class C, int sign>
 struct Finish {
     const C* base;
     C* out;
     Rounding<C> rounding;
-    bool streamed;
+    bool streamed = false;
+    std::int64_t ahead = 0;
 
     template <class V>
     LAPCORE_INLINE V operator()(V base_value, V sum) const {
@@ -154,10 +79,15 @@ struct Finish {
         return sign == 0 ? value : sign > 0 ? V(base_value + value) : V(base_value - value);
     }
     LAPCORE_INLINE void one(std::int64_t i, C sum) const { out[i] = (*this)(sign ? base[i] : C(0), sum); }
+    LAPCORE_INLINE void fetch(std::int64_t i) const {
+        if (sign != 0) __builtin_prefetch(base + i + ahead);
+    }
     LAPCORE_INLINE void vector(std::int64_t i, Vector<C> sum) const {
+        fetch(i);
         store(out + i, (*this)(sign ? load(base + i) : Vector<C>{}, sum));
     }
     LAPCORE_INLINE void vector_past_caches(std::int64_t i, Vector<C> sum) const {
+        fetch(i);
         stream(out + i, (*this)(sign ? load(base + i) : Vector<C>{}, sum));
     }
     LAPCORE_INLINE void first(std::int64_t i, Vector<C> sum, std::int64_t n) const {
@@ -194,18 +124,10 @@ LAPCORE_INLINE void expand(const Weights<C> w, const C* s, std::int64_t lo, std:
         return {interleave_first<C>(even_sums, odd_sums), interleave_second<C>(even_sums, odd_sums)};
     };
     std::int64_t i = lo;
-    if (finish.streamed && is_aligned(finish.out + lo)) {
-        for (; i + 2 * V <= hi; i += 2 * V) {
-            const auto [a, b] = pairs(i / 2);
-            finish.vector_past_caches(i, a);
-            finish.vector_past_caches(i + V, b);
-        }
-    } else {
-        for (; i + 2 * V <= hi; i += 2 * V) {
-            const auto [a, b] = pairs(i / 2);
-            finish.vector(i, a);
-            finish.vector(i + V, b);
-        }
+    for (; i + 2 * V <= hi; i += 2 * V) {
+        const auto [a, b] = pairs(i / 2);
+        finish.vector(i, a);
+        finish.vector(i + V, b);
     }
     if (i == hi) return;
     const auto [a, b] = pairs(i / 2);
@@ -217,28 +139,8 @@ LAPCORE_INLINE void expand(const Weights<C> w, const C* s, std::int64_t lo, std:
     }
 }
 
-// Where in a line the samples before and after it are, and those that stand there.
-template <class C>
-struct Padding {
-    std::int64_t to[2 * Axis::kPad], from[2 * Axis::kPad];
-
-    Padding(const Axis& axis, const Lines<C>& lines) {
-        const auto place = [&](std::int64_t p) {
-            return axis.decimates() ? (p >> 1) + (p % 2 != 0 ? lines.half() : 0) : p;
-        };
-        int k = 0;
-        axis.pad([&](std::int64_t p, std::int64_t q) {
-            to[k] = place(p);
-            from[k++] = q == kOutside ? Lines<C>::kZero : place(q);
-        });
-    }
-    void operator()(C* line) const {
-        for (int k = 0; k < 2 * Axis::kPad; ++k) line[to[k]] = line[from[k]];
-    }
-};
-
-// One line into one row of outputs. Forward operators continue the line by the border rule and are one stencil
-// throughout; transposes fold border samples back onto the ends, which have taps of their own.
+// One line into one row of outputs of a transpose, which folds border samples back onto the ends: those have taps of
+// their own.
 template <class C, int sign>
 inline void along_line(const Axis& axis, C* line, C* odd_line, const Finish<C, sign>& finish) {
     const bool decimating = axis.decimates();
@@ -261,28 +163,86 @@ inline void along_line(const Axis& axis, C* line, C* odd_line, const Finish<C, s
     }
 }
 
+// One row of a forward operator whose columns are added up by `column`.
+template <class C, int sign, class Column>
+LAPCORE_INLINE void run_row(const Axis& columns, const Column& column, const Finish<C, sign>& finish) {
+    const Weights<C> weights = columns.weights<C>();
+    if (columns.decimates()) {
+        decimate_row<C>(columns, weights, column, finish);
+    } else if (finish.streamed && is_aligned(finish.out)) {
+        expand_row<true, C>(columns, weights, column, finish);
+    } else {
+        expand_row<false, C>(columns, weights, column, finish);
+    }
+}
+
 }  // namespace
 
 template <int sign, class C>
-void finish_lines(const Axis& columns, const Block<C>& block, const Lines<C>& lines, bool streamed) {
+void finish_lines(const Axis& columns, const Block<C>& block, const Lines<C>& lines) {
     const Rounding<C> rounding = columns.rounding<C>();
-    const Weights<C> weights = columns.weights<C>();
-    // All lines before the first is read again: a load that overlaps a recent, smaller store waits for it.
-    if (columns.forward()) {
-        const Padding<C> pad(columns, lines);
-        for (std::int64_t r = 0; r < block.count; ++r) pad(lines.whole(r));
-    }
+    for (std::int64_t r = 0; r < block.count; ++r)
+        along_line(columns, lines.whole(r), lines.odd(r),
+                   Finish<C, sign>{block.base[r], block.out[r], rounding});
+}
+
+template <int sign, class C>
+void run_window(const Operator<C>& op, std::int64_t first, const Block<C>& block, bool streamed, std::int64_t ahead) {
+    const Weights<C> w = op.rows.template weights<C>();
+    const Rounding<C> rounding = op.columns.template rounding<C>();
     for (std::int64_t r = 0; r < block.count; ++r) {
-        C *const line = lines.whole(r), *const odd_line = lines.odd(r);
-        const Finish<C, sign> finish{block.base[r], block.out[r], rounding, streamed};
-        if (!columns.forward()) {
-            along_line(columns, line, odd_line, finish);
-        } else if (columns.decimates()) {
-            decimate(weights, line, odd_line, 0, columns.n_dst(), finish);
+        const Finish<C, sign> finish{block.base[r], block.out[r], rounding, streamed, ahead};
+        if (op.rows.decimates()) {
+            const C* const* p = block.source + 2 * r;
+            const C *a = p[0], *b = p[1], *c = p[2], *d = p[3], *e = p[4];
+            run_row(
+                op.columns,
+                [=](const auto& at) LAPCORE_INLINE_LAMBDA {
+                    return ((at(a) + at(e)) * w.outer + (at(b) + at(d)) * w.inner) + at(c) * w.centre;
+                },
+                finish);
+            continue;
+        }
+        const C* const* p = block.source + ((first + r) / 2 - first / 2);
+        const C *a = p[0], *b = p[1], *c = p[2];
+        if ((first + r) % 2 == 0) {
+            run_row(
+                op.columns,
+                [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(a) + at(c)) * w.outer + at(b) * w.inner; },
+                finish);
         } else {
-            expand(weights, line, 0, columns.n_dst(), finish);
+            run_row(
+                op.columns, [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(b) + at(c)) * w.centre; }, finish);
         }
     }
+}
+
+template <class C>
+void run_level(const Operator<C>& down, const Operator<C>& up, const LevelRows<C>& rows, bool streamed,
+               std::int64_t ahead) {
+    const Weights<C> w = down.rows.template weights<C>();
+    const auto [a, b, c, d, e] = rows.source;
+    const auto column = [a = a, b = b, c = c, d = d, e = e, w](const auto& at) LAPCORE_INLINE_LAMBDA {
+        return ((at(a) + at(e)) * w.outer + (at(b) + at(d)) * w.inner) + at(c) * w.centre;
+    };
+    const Finish<C, 0> low{nullptr, rows.out, down.columns.template rounding<C>()};
+    const Rounding<C> rounding = up.columns.template rounding<C>();
+    const Finish<C, -1> even_band{rows.source[0], rows.band[0], rounding, streamed, ahead};
+    const Finish<C, -1> odd_band{rows.source[1], rows.band[1], rounding, streamed, ahead};
+    if (streamed && is_aligned(rows.band[0]) && is_aligned(rows.band[1])) {
+        level_row<true>(down.columns, up.columns, column, rows.low[0], rows.low[1], rows.out, low, even_band, odd_band);
+    } else {
+        level_row<false>(down.columns, up.columns, column, rows.low[0], rows.low[1], rows.out, low, even_band,
+                         odd_band);
+    }
+}
+
+template <int sign, class C>
+void run_taps(const Operator<C>& op, const ShiftedTaps& taps, const C* const* rows, const C* base, C* out) {
+    C w[kMaxTaps];
+    for (int k = 0; k < taps.count(); ++k) w[k] = op.rows.template weight<C>(taps.weight(k));
+    const Finish<C, sign> finish{base, out, op.columns.template rounding<C>()};
+    by_pattern<C>(taps.count(), rows, w, [&](const auto& column) { run_row(op.columns, column, finish); });
 }
 
 template <int sign, class C>
@@ -291,7 +251,7 @@ void run_narrow(const Operator<C>& op, std::int64_t first, const Block<C>& block
         const Weights<C> rows = op.rows.template weights<C>(), columns = op.columns.template weights<C>();
         const Rounding<C> rounding = op.columns.template rounding<C>();
         const auto finish = [&](std::int64_t r) LAPCORE_INLINE_LAMBDA {
-            return Finish<C, sign>{block.base[r], block.out[r], rounding, false};
+            return Finish<C, sign>{block.base[r], block.out[r], rounding};
         };
         const bool one = op.narrow.vectors == 1;
         if (op.columns.decimates()) {
@@ -304,11 +264,13 @@ void run_narrow(const Operator<C>& op, std::int64_t first, const Block<C>& block
     }
 }
 
-#define LAPCORE_FOR_SIGN(C, sign)                                                             \
-    template void finish_lines<sign, C>(const Axis&, const Block<C>&, const Lines<C>&, bool); \
+#define LAPCORE_FOR_SIGN(C, sign)                                                                \
+    template void finish_lines<sign, C>(const Axis&, const Block<C>&, const Lines<C>&);          \
+    template void run_window<sign, C>(const Operator<C>&, std::int64_t, const Block<C>&, bool, std::int64_t); \
+    template void run_taps<sign, C>(const Operator<C>&, const ShiftedTaps&, const C* const*, const C*, C*); \
     template void run_narrow<sign, C>(const Operator<C>&, std::int64_t, const Block<C>&);
 #define LAPCORE_FOR(C)                                                                                     \
-    template void combine_window<C>(const Operator<C>&, std::int64_t, const Block<C>&, const Lines<C>&);   \
+    template void run_level<C>(const Operator<C>&, const Operator<C>&, const LevelRows<C>&, bool, std::int64_t); \
     template void combine_taps<C>(const Axis&, const ShiftedTaps&, const C* const*, std::int64_t, C*, C*); \
     LAPCORE_FOR_SIGN(C, 0)                                                                                 \
     LAPCORE_FOR_SIGN(C, 1)                                                                                 \

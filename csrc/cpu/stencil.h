@@ -1,5 +1,5 @@
-// The two passes of a separable operator over a block of rows: along the columns, source rows into lines; then along
-// each line. Included once per instruction set.
+// A separable operator over a block of rows: for forward operators in one pass, for transposes in two: along the columns,
+// source rows into lines; then along each line. Included once per instruction set.
 //
 // Every output is summed in one fixed order, whatever the block, the vector length or the number of threads:
 //   decimating   ((a + e) outer + (b + d) inner) + c centre
@@ -67,21 +67,37 @@ struct Block {
     C* out[kMaxBlockRows];
 };
 
-// The passes, in csrc/cpu/stencil.cpp, for sums of float, double, uint16 and int32. `first` is the number of the
+// The kernels, in csrc/cpu/stencil.cpp, for sums of float, double, uint16 and int32. `first` is the number of the
 // block's first output; sign 1 and -1 add to a base and subtract from it, 0 has none.
 
-// Along the columns, into lines: from the block's window, or for one output from any taps.
-template <class C>
-void combine_window(const Operator<C>& op, std::int64_t first, const Block<C>& block, const Lines<C>& lines);
+// Forward operators on the block's window; `streamed` outputs go past the caches; what is `ahead` of the base will be
+// read soon.
+template <int sign, class C>
+void run_window(const Operator<C>& op, std::int64_t first, const Block<C>& block, bool streamed, std::int64_t ahead);
+// The same where op.narrow.vectors is not 0.
+template <int sign, class C>
+void run_narrow(const Operator<C>& op, std::int64_t first, const Block<C>& block);
+// One output of a forward operator from any taps.
+template <int sign, class C>
+void run_taps(const Operator<C>& op, const ShiftedTaps& taps, const C* const* rows, const C* base, C* out);
+// Transposes: along the columns, for one output from any taps, and along the lines.
 template <class C>
 void combine_taps(const Axis& axis, const ShiftedTaps& taps, const C* const* rows, std::int64_t n, C* line,
                   C* odd_line);
-// Along the lines, into the outputs; `streamed` ones go past the caches.
 template <int sign, class C>
-void finish_lines(const Axis& columns, const Block<C>& block, const Lines<C>& lines, bool streamed);
-// Both at once, where op.narrow.vectors is not 0.
-template <int sign, class C>
-void run_narrow(const Operator<C>& op, std::int64_t first, const Block<C>& block);
+void finish_lines(const Axis& columns, const Block<C>& block, const Lines<C>& lines);
+
+// Row m of a low-pass, and rows 2m - 2 and 2m - 1 of the band, which are complete with it.
+template <class C>
+struct LevelRows {
+    const C* source[5];  // rows 2m - 2 .. 2m + 2
+    const C* low[2];     // rows m - 2 and m - 1 of the low-pass
+    C* out;              // its row m
+    C* band[2];
+};
+template <class C>
+void run_level(const Operator<C>& down, const Operator<C>& up, const LevelRows<C>& rows, bool streamed,
+               std::int64_t ahead);
 
 // Points at the source rows of outputs [first, last) of a forward operator. False if one lies in a border of zeros, or
 // the operator is a transpose: then taps differ from row to row.
@@ -101,6 +117,7 @@ inline bool find_window(const Axis& axis, std::int64_t first, std::int64_t last,
 
 struct NoBase {
     std::int64_t block_rows() const { return kMaxBlockRows; }
+    std::int64_t ahead() const { return 0; }
 };
 
 // Rows [first, last) of an operator on `source`, added to or subtracted from those of `base`. For row i, the r-th of
@@ -109,29 +126,30 @@ struct NoBase {
 template <int sign, class C, class Source, class Base, class Out, class Done>
 void apply_rows(const Operator<C>& op, std::int64_t first, std::int64_t last, Source& source, Base& base,
                 Lines<C>& lines, Block<C>& block, const Out& out, const Done& done, bool streamed) {
-    const bool split = op.columns.decimates();
+    const bool forward = op.rows.forward();
     const std::int64_t step = std::min({lines.count(), source.block_rows(), base.block_rows()});
+    const C* rows[kMaxTaps];
+    const auto taps_at = [&](std::int64_t i) {
+        const ShiftedTaps taps = op.rows(i);
+        for (int k = 0; k < taps.count(); ++k) rows[k] = source(taps.index(k));
+        return taps;
+    };
     for (std::int64_t begin = first; begin < last; begin += step) {
         block.count = std::min(last - begin, step);
-        const bool window = find_window(op.rows, begin, begin + block.count, source, block);
-        const bool narrow = window && op.narrow.vectors;
-        if (!narrow && window) combine_window(op, begin, block, lines);
-        for (std::int64_t r = 0; r < block.count; ++r) {
-            if (!window) {
-                const ShiftedTaps taps = op.rows(begin + r);
-                const C* rows[kMaxTaps];
-                for (int k = 0; k < taps.count(); ++k) rows[k] = source(taps.index(k));
-                combine_taps(op.rows, taps, rows, op.columns.n_src(), lines.whole(r), split ? lines.odd(r) : nullptr);
-            }
-            block.out[r] = out(begin + r, r);
-        }
+        for (std::int64_t r = 0; r < block.count; ++r) block.out[r] = out(begin + r, r);
         if constexpr (sign != 0) {
             for (std::int64_t r = 0; r < block.count; ++r) block.base[r] = base(begin + r);
         }
-        if (narrow) {
-            run_narrow<sign>(op, begin, block);
+        if (find_window(op.rows, begin, begin + block.count, source, block)) {
+            op.narrow.vectors ? run_narrow<sign>(op, begin, block) : run_window<sign>(op, begin, block, streamed, base.ahead());
+        } else if (forward) {
+            for (std::int64_t r = 0; r < block.count; ++r)
+                run_taps<sign>(op, taps_at(begin + r), rows, block.base[r], block.out[r]);
         } else {
-            finish_lines<sign>(op.columns, block, lines, streamed);
+            for (std::int64_t r = 0; r < block.count; ++r)
+                combine_taps(op.rows, taps_at(begin + r), rows, op.columns.n_src(), lines.whole(r),
+                             op.columns.decimates() ? lines.odd(r) : nullptr);
+            finish_lines<sign>(op.columns, block, lines);
         }
         for (std::int64_t r = 0; r < block.count; ++r) done(begin + r, block.out[r]);
     }

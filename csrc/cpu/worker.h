@@ -57,8 +57,14 @@ public:
     Lines<C>& lines() { return lines_; }
     C* row() const { return rows_.get(); }  // one row of scratch
 
-    // The rows of a plane, converted if need be into the slots number `which`, 0 to 2.
-    Rows<T> rows(const Plane<const T>& plane, std::int64_t width, int which) { return {plane, width, slots_[which]}; }
+    // The rows of a plane, converted if need be into the slots number `which`, 0 to 2. While the bands of a Laplacian level
+    // are made, the rows are fetched that will be halved next: those from a block's end on, and the stencil's reach.
+    Rows<T> rows(const Plane<const T>& plane, std::int64_t width, int which) {
+        return rows(plane, width, which, lines_.count() + 3);
+    }
+    Rows<T> rows(const Plane<const T>& plane, std::int64_t width, int which, std::int64_t rows_ahead) {
+        return {plane, width, slots_[which], rows_ahead};
+    }
 
     // Rows [first, last) of dst = op(source), or of base + sign * op(source).
     template <int sign, class Source, class Base, class O>
@@ -117,8 +123,10 @@ void over_strips(const View& view, std::int64_t rows, std::int64_t width, int th
     if (interleaved) strip = std::clamp<std::int64_t>(kPlaneInCache / (view.width() * channels), 8, kStripRows);
     threads = useful_threads(threads, planes * rows * width);
     const bool whole = threads == 1 && planes * rows * width < kPlaneInCache;
-    const std::int64_t strips = whole ? 1 : (rows + strip - 1) / strip;
-    parallel_for(planes / channels * strips, threads, [&](std::int64_t i) {
+    const std::int64_t stacks = planes / channels;
+    std::int64_t strips = whole ? 1 : (rows + strip - 1) / strip;
+    while (stacks * strips % threads != 0 && strips < rows) ++strips;  // as many for each thread
+    parallel_for(stacks * strips, threads, [&](std::int64_t i) {
         const std::int64_t first = i % strips * rows / strips, last = (i % strips + 1) * rows / strips;
         for (std::int64_t c = 0; c < channels; ++c) task(i / strips * channels + c, first, last);
     });
