@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "common/taps.h"
@@ -12,14 +13,16 @@
 
 namespace lapcore {
 
-using Tensor = std::tuple<std::uintptr_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
+struct Tensor {
+    std::uintptr_t address = 0;
+    std::vector<std::int64_t> shape, strides;
+};
 using TapsTensor = std::tuple<std::uintptr_t, std::uintptr_t, std::int64_t>;  // index, weight, how many
 
 inline void* pointer(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
 inline View view_of(const Tensor& tensor) {
-    const auto& [data, shape, strides] = tensor;
-    return {pointer(data), shape, strides};
+    return {pointer(tensor.address), tensor.shape, tensor.strides};
 }
 
 inline std::vector<View> views_of(const std::vector<Tensor>& tensors) {
@@ -34,3 +37,30 @@ inline TapTable table_of(const TapsTensor& taps) {
 }
 
 }  // namespace lapcore
+
+// Tuples are taken apart by hand: for the small images of a call, pybind11's general way costs as much as the kernel.
+namespace pybind11::detail {
+template <>
+struct type_caster<lapcore::Tensor> {
+    PYBIND11_TYPE_CASTER(lapcore::Tensor, const_name("tuple[int, tuple[int, ...], tuple[int, ...]]"));
+
+    bool load(handle source, bool) {
+        PyObject* const tuple = source.ptr();
+        if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 3) return false;
+        value.address = PyLong_AsSize_t(PyTuple_GET_ITEM(tuple, 0));
+        const bool loaded = load_ints(PyTuple_GET_ITEM(tuple, 1), value.shape) &&
+                            load_ints(PyTuple_GET_ITEM(tuple, 2), value.strides) && !PyErr_Occurred();
+        PyErr_Clear();  // of an item that is no integer, or too large a one: no overload takes it
+        return loaded;
+    }
+
+private:
+    static bool load_ints(PyObject* tuple, std::vector<std::int64_t>& ints) {
+        if (!PyTuple_Check(tuple)) return false;
+        const Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+        ints.resize(std::size_t(count));
+        for (Py_ssize_t i = 0; i < count; ++i) ints[std::size_t(i)] = PyLong_AsLongLong(PyTuple_GET_ITEM(tuple, i));
+        return true;
+    }
+};
+}  // namespace pybind11::detail

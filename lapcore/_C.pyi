@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 
-Tensor = tuple[int, Sequence[int], Sequence[int]]
+Tensor = tuple[int, tuple[int, ...], tuple[int, ...]]
 Taps = tuple[int, int, int]  # addresses of index and weight, taps per output
 
 has_cuda: bool

@@ -50,7 +50,7 @@ FAMILIES: dict[str, frozenset[str]] = {
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
 
 _asked_for: ContextVar[str | None] = ContextVar("lapcore_backend", default=os.environ.get("LAPCORE_BACKEND") or None)
-_chosen: dict[tuple[str, str, str | None], ModuleType] = {}
+_chosen: dict[tuple[str, torch.device, str | None], ModuleType] = {}
 
 
 @contextmanager
@@ -133,10 +133,11 @@ def can_run(name: str, family: str, device: str) -> str | None:
 
 def select(family: str, tensors: Sequence[Tensor]) -> ModuleType:
     """The module of the backend that runs a call of `family` on these tensors, which are on one device."""
-    key = family, tensors[0].device.type, _asked_for.get()
+    key = family, tensors[0].device, _asked_for.get()
     module = _chosen.get(key)
     if module is None:
-        module = _chosen[key] = import_module(f"{ROOMS[_choose(*key)]}.{family}")
+        name = _choose(family, key[1].type, key[2])
+        module = _chosen[key] = import_module(f"{ROOMS[name]}.{family}")
     return module
 
 

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <type_traits>
-#include <vector>
 
 #include "common/taps.h"
 
@@ -45,6 +45,7 @@ struct ShiftedTaps {
 class Axis {
 public:
     static constexpr std::int64_t kPad = 2;
+    static constexpr std::int64_t kLongestEnd = 4;
 
     Axis(Op op, std::int64_t n_src, std::int64_t n_dst, Border border)
         : op_(op), border_(border), n_src_(n_src), n_dst_(n_dst) {
@@ -53,13 +54,12 @@ public:
             lo_ = 2;
             hi_ = std::min(n_dst - 2, (n_src - 3) / 2 + 1);
         } else {
-            lo_ = 4;
-            hi_ = std::min(n_dst - 4, 2 * n_src - 2);
+            lo_ = kLongestEnd;
+            hi_ = std::min(n_dst - kLongestEnd, 2 * n_src - 2);
         }
         if (hi_ <= lo_) lo_ = hi_ = std::min<std::int64_t>(lo_, n_dst);
-        ends_.reserve(lo_ + n_dst - hi_);
-        for (std::int64_t i = 0; i < lo_; ++i) ends_.push_back(taps_of(op, i, n_src, n_dst, border));
-        for (std::int64_t i = hi_; i < n_dst; ++i) ends_.push_back(taps_of(op, i, n_src, n_dst, border));
+        for (std::int64_t i = 0; i < lo_; ++i) ends_[i] = taps_of(op, i, n_src, n_dst, border);
+        for (std::int64_t i = hi_; i < n_dst; ++i) ends_[i - (hi_ - lo_)] = taps_of(op, i, n_src, n_dst, border);
         for (int p = 0; p < 2 && lo_ + p < hi_; ++p) phase_[p] = taps_of(op, lo_ + p, n_src, n_dst, border);
         for (std::int64_t p = 0; p < 2 * kPad; ++p) {
             const std::int64_t beyond = p < kPad ? p - kPad : n_src + p - kPad;
@@ -122,7 +122,7 @@ private:
     std::int64_t n_src_, n_dst_, lo_, hi_;
     std::int64_t pad_[2 * kPad];
     Taps phase_[2];
-    std::vector<Taps> ends_;
+    std::array<Taps, 2 * kLongestEnd> ends_;
 };
 
 }  // namespace lapcore::LAPCORE_ISA

@@ -23,6 +23,7 @@ public:
         vectors_ = down1_.prepare(down, images) && up1_.prepare(up, images)   ? 1
                    : down2_.prepare(down, images) && up2_.prepare(up, images) ? 2
                                                                               : 0;
+        rows_.reserve(2 * level.low.h + 3);
         for (std::int64_t y = -2; y < 2 * level.low.h + 1; ++y) rows_.push_back(level.down.rows.source(y));
     }
 
@@ -123,27 +124,26 @@ public:
 
     // Planes [first, last), whole groups of them; all rows are of unit stride.
     void run(const View& x, const std::vector<View>& out, std::int64_t first, std::int64_t last) const {
-        std::vector<Buffer<C>> lows;
-        for (const auto& level : levels_) lows.emplace_back(images_ * level.low.count());
-        const Buffer<C> band(images_ * levels_.front().low.count());
+        const std::int64_t room = images_ * levels_.front().low.count();
+        const Buffer<C> memory(3 * room);
+        C *const band = memory.get(), *const lows[2]{band + room, band + 2 * room};
         for (std::int64_t p = first; p < last; p += images_) {
-            for (std::int64_t i = 0; i < images_; ++i) {
-                const Plane<C> low = side_by_side(lows[0], levels_[0].low);
+            Plane<C> low = side_by_side(lows[0], levels_[0].low);
+            for (std::int64_t i = 0; i < images_; ++i)
                 small_[0].run(constant(plane_of<C>(x, p + i)), plane_of<C>(out[0], p + i),
                               {low.data + i * levels_[0].low.w, low.row_stride, 1});
-            }
             for (std::size_t l = 1; l < levels_.size(); ++l) {
-                const Plane<C> bands = side_by_side(band, levels_[l].size);
-                small_[l].run(constant(side_by_side(lows[l - 1], levels_[l].size)), bands,
-                              side_by_side(lows[l], levels_[l].low));
+                const Plane<C> source = low, bands = side_by_side(band, levels_[l].size);
+                low = side_by_side(lows[l % 2], levels_[l].low);
+                small_[l].run(constant(source), bands, low);
                 separate(bands, levels_[l].size, out[l], p);
             }
-            separate(side_by_side(lows.back(), levels_.back().low), levels_.back().low, out.back(), p);
+            separate(low, levels_.back().low, out.back(), p);
         }
     }
 
 private:
-    Plane<C> side_by_side(const Buffer<C>& buffer, Size size) const { return {buffer.get(), images_ * size.w, 1}; }
+    Plane<C> side_by_side(C* data, Size size) const { return {data, images_ * size.w, 1}; }
 
     // A group to its images' planes, from p on.
     void separate(const Plane<C>& group, Size size, const View& out, std::int64_t p) const {

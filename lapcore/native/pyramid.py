@@ -58,13 +58,24 @@ LARGE = 1 << 20
 
 def like(x: Tensor, size: Size, dtype: torch.dtype) -> Tensor:
     """A tensor of x's leading shape. A large one on the CPU takes the memory of an earlier one, if there is such."""
-    shape = (*x.shape[:-2], *size)
+    return all_like(x, (size,), dtype)[0]
+
+
+def all_like(x: Tensor, sizes: Sequence[Size], dtype: torch.dtype) -> list[Tensor]:
+    lead = x.shape[:-2]
     if x.numel() < LARGE // 64 or x.device.type != "cpu":
-        return x.new_empty(shape) if dtype is x.dtype else x.new_empty(shape, dtype=dtype)
-    count = math.prod(shape)
-    if count * dtype.itemsize < LARGE:
+        if dtype is x.dtype:  # arguments cost: sides one by one are parsed faster than a tuple of them
+            return [x.new_empty(*lead, *size) for size in sizes]
+        return [x.new_empty(*lead, *size, dtype=dtype) for size in sizes]
+    planes = math.prod(lead)
+    return [_reusing(x, (*lead, *size), planes * size[0] * size[1], dtype) for size in sizes]
+
+
+def _reusing(x: Tensor, shape: tuple[int, ...], count: int, dtype: torch.dtype) -> Tensor:
+    nbytes = count * dtype.itemsize
+    if nbytes < LARGE:
         return x.new_empty(shape, dtype=dtype)
-    return torch.frombuffer(_C.Block(count * dtype.itemsize), dtype=dtype).view(shape)
+    return torch.frombuffer(_C.Block(nbytes), dtype=dtype).view(shape)
 
 
 def apply(
@@ -132,7 +143,7 @@ def gaussian_pyramid(
     if filter != "binomial":
         return None
     (x,) = inputs
-    out = out or [like(x, size, x.dtype) for size in sizes[1:]]
+    out = out or all_like(x, sizes[1:], x.dtype)
     _C.gaussian_pyramid(DTYPES[x.dtype], BORDERS[border], torch.get_num_threads(), describe(x), describe_all(out))
     return out
 
@@ -149,8 +160,7 @@ def laplacian_pyramid(
         return None
     (x,) = inputs
     if out is None:
-        dtype = band_dtype(x.dtype)
-        out = [like(x, size, dtype) for size in sizes]
+        out = all_like(x, sizes, band_dtype(x.dtype))
     _C.laplacian_pyramid(
         DTYPES[x.dtype], BORDERS[border], torch.get_num_threads(), describe(x), describe_all(out), addresses(work)
     )

@@ -86,12 +86,10 @@ def _batched(info: Any, in_dims: Sequence[int | None], inputs: Sequence[Tensor])
 
 def _eager(inputs: Sequence[Tensor]) -> bool:
     """Whether these are ordinary tensors outside of every tracing mode."""
-    return (
-        all(type(x) in _PLAIN for x in inputs)
-        and not torch.compiler.is_compiling()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and inputs[0].device.type != "meta"
-    )
+    for x in inputs:
+        if type(x) not in _PLAIN:
+            return False
+    return not (torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or inputs[0].is_meta)
 
 
 def transformed() -> bool:
@@ -117,7 +115,7 @@ def call(name: str, inputs: list[Tensor], sizes: Sizes, filter: str, border: str
         raise RuntimeError(f"{name}: torch.jit.trace is not supported; use torch.compile or torch.export")
     if transformed():
         return list(_Linear.apply(name, sizes, filter, border, *inputs))  # type: ignore[no-untyped-call]
-    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+    if differentiated(inputs):
         return list(_Plain.apply(name, sizes, filter, border, *inputs))  # type: ignore[no-untyped-call]
     return _runs[name](inputs, sizes, filter, border)
 
