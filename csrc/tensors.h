@@ -21,9 +21,7 @@ using TapsTensor = std::tuple<std::uintptr_t, std::uintptr_t, std::int64_t>;  //
 
 inline void* pointer(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
-inline View view_of(const Tensor& tensor) {
-    return {pointer(tensor.address), tensor.shape, tensor.strides};
-}
+inline View view_of(const Tensor& tensor) { return {pointer(tensor.address), tensor.shape, tensor.strides}; }
 
 inline std::vector<View> views_of(const std::vector<Tensor>& tensors) {
     std::vector<View> views;

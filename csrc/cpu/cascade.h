@@ -1,6 +1,6 @@
-// Several levels of one strip at once, row by row: as soon as a level has the rows that the next one reads, that goes on.
-// What lies between two levels are a few rows in the nearest cache. Strips do not wait for each other: each computes the
-// rows around it that it reads once more for itself. Included once per instruction set.
+// Several levels of one strip at once, row by row: as soon as a level has the rows that the next one reads, that goes
+// on. What lies between two levels are a few rows in the nearest cache. Strips do not wait for each other: each
+// computes the rows around it that it reads once more for itself. Included once per instruction set.
 #pragma once
 
 #include <cstdint>
@@ -59,7 +59,8 @@ public:
             const std::int64_t rows = stage.level.low.h;
             stage.band = bands[l];
             stage.own = {first, last};
-            stage.made = {std::max<std::int64_t>(0, std::min(first - 1, begin)), std::min(rows, std::max(last + 1, end))};
+            stage.made = {std::max<std::int64_t>(0, std::min(first - 1, begin)),
+                          std::min(rows, std::max(last + 1, end))};
             stage.next = stage.made.first;
             begin = 2 * stage.made.first - 2;
             end = 2 * stage.made.last + 1;

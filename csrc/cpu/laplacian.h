@@ -112,9 +112,9 @@ bool find_level_rows(const Level<C>& level, std::int64_t m, Source& source, Low&
     return true;
 }
 
-// Rows [first, last) of the low-pass, and the rows of the band above them: bands.run(begin, end, low_rows) is to make rows
-// of it whose low-pass is there; where bands.row(y) may be written to directly, they are made together with the low-pass,
-// and bands.done(begin, end) is called.
+// Rows [first, last) of the low-pass, and the rows of the band above them: bands.run(begin, end, low_rows) is to make
+// rows of it whose low-pass is there; where bands.row(y) may be written to directly, they are made together with the
+// low-pass, and bands.done(begin, end) is called.
 template <class T, class Source, class Bands>
 void level_strip(const Level<Sum<T>>& level, Source& source, const Plane<T>& low, std::int64_t first, std::int64_t last,
                  Worker<T>& worker, const Bands& bands, bool streamed) {

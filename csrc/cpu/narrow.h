@@ -70,8 +70,8 @@ class NarrowDown {
 public:
     static constexpr std::int64_t V = kLanes<C>;
 
-    // For rows of several images of the axis's length side by side, whose number of samples is then even. False where they
-    // are longer or shorter, or a border's samples are in another vector.
+    // For rows of several images of the axis's length side by side, whose number of samples is then even. False where
+    // they are longer or shorter, or a border's samples are in another vector.
     bool prepare(const Axis& axis, std::int64_t images = 1) {
         n_src_ = images * axis.n_src();
         n_dst_ = images * axis.n_dst();
@@ -136,11 +136,11 @@ public:
         }
     }
 
-    // Rows of outputs from a window of rows, five for each and two further on for the next: begin(k) gives what finishes
-    // the k-th.
+    // Rows of outputs from a window of rows, five for each and two further on for the next: begin(k) gives what
+    // finishes the k-th.
     template <class Begin>
-    LAPCORE_INLINE void run(const C* const* window, std::int64_t count, const Weights<C>& rows, const Weights<C>& columns,
-                            const Begin& begin) const {
+    LAPCORE_INLINE void run(const C* const* window, std::int64_t count, const Weights<C>& rows,
+                            const Weights<C>& columns, const Begin& begin) const {
         full() ? run_rows<true>(window, count, rows, columns, begin)
                : run_rows<false>(window, count, rows, columns, begin);
     }

@@ -149,10 +149,9 @@ bool laplacian_groups(const std::vector<Level<Sum<T>>>& levels, const PyramidCal
             const SmallPyramids<T> groups(levels, images);
             if (!groups.is_ready()) continue;
             const Size size = levels.front().size;
-            over_planes(planes / images, {images * size.h, size.w}, call.threads,
-                        [&](std::int64_t first, std::int64_t last) {
-                            groups.run(x, out, images * first, images * last);
-                        });
+            over_planes(
+                planes / images, {images * size.h, size.w}, call.threads,
+                [&](std::int64_t first, std::int64_t last) { groups.run(x, out, images * first, images * last); });
             const std::int64_t rest = planes % images;
             if (rest) SmallPyramids<T>(levels, 1).run(x, out, planes - rest, planes);
             return true;

@@ -60,9 +60,8 @@ private:
         const Weights<C> down_weights = level_.down.columns.template weights<C>();
         const Weights<C> up_weights = level_.up.columns.template weights<C>();
         const std::int64_t h = level_.size.h, low_h = level_.low.h;
-        const auto difference = [&](std::int64_t y) LAPCORE_INLINE_LAMBDA {
-            return Difference{source.row(y), band.row(y)};
-        };
+        const auto difference = [&](std::int64_t y)
+                                    LAPCORE_INLINE_LAMBDA { return Difference{source.row(y), band.row(y)}; };
         // The rows 2m and 2m + 1 of the band, from rows m - 1, m and m + 1 of the low-pass.
         const auto put_bands = [&](std::int64_t m, const Vector<C>(&a)[R], const Vector<C>(&b)[R],
                                    const Vector<C>(&c)[R]) LAPCORE_INLINE_LAMBDA {

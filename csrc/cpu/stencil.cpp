@@ -182,8 +182,7 @@ template <int sign, class C>
 void finish_lines(const Axis& columns, const Block<C>& block, const Lines<C>& lines) {
     const Rounding<C> rounding = columns.rounding<C>();
     for (std::int64_t r = 0; r < block.count; ++r)
-        along_line(columns, lines.whole(r), lines.odd(r),
-                   Finish<C, sign>{block.base[r], block.out[r], rounding});
+        along_line(columns, lines.whole(r), lines.odd(r), Finish<C, sign>{block.base[r], block.out[r], rounding});
 }
 
 template <int sign, class C>
@@ -264,16 +263,16 @@ void run_narrow(const Operator<C>& op, std::int64_t first, const Block<C>& block
     }
 }
 
-#define LAPCORE_FOR_SIGN(C, sign)                                                                \
-    template void finish_lines<sign, C>(const Axis&, const Block<C>&, const Lines<C>&);          \
+#define LAPCORE_FOR_SIGN(C, sign)                                                                             \
+    template void finish_lines<sign, C>(const Axis&, const Block<C>&, const Lines<C>&);                       \
     template void run_window<sign, C>(const Operator<C>&, std::int64_t, const Block<C>&, bool, std::int64_t); \
-    template void run_taps<sign, C>(const Operator<C>&, const ShiftedTaps&, const C* const*, const C*, C*); \
+    template void run_taps<sign, C>(const Operator<C>&, const ShiftedTaps&, const C* const*, const C*, C*);   \
     template void run_narrow<sign, C>(const Operator<C>&, std::int64_t, const Block<C>&);
-#define LAPCORE_FOR(C)                                                                                     \
+#define LAPCORE_FOR(C)                                                                                           \
     template void run_level<C>(const Operator<C>&, const Operator<C>&, const LevelRows<C>&, bool, std::int64_t); \
-    template void combine_taps<C>(const Axis&, const ShiftedTaps&, const C* const*, std::int64_t, C*, C*); \
-    LAPCORE_FOR_SIGN(C, 0)                                                                                 \
-    LAPCORE_FOR_SIGN(C, 1)                                                                                 \
+    template void combine_taps<C>(const Axis&, const ShiftedTaps&, const C* const*, std::int64_t, C*, C*);       \
+    LAPCORE_FOR_SIGN(C, 0)                                                                                       \
+    LAPCORE_FOR_SIGN(C, 1)                                                                                       \
     LAPCORE_FOR_SIGN(C, -1)
 
 LAPCORE_FOR(float)

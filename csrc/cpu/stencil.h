@@ -1,5 +1,5 @@
-// A separable operator over a block of rows: for forward operators in one pass, for transposes in two: along the columns,
-// source rows into lines; then along each line. Included once per instruction set.
+// A separable operator over a block of rows: for forward operators in one pass, for transposes in two: along the
+// columns, source rows into lines; then along each line. Included once per instruction set.
 //
 // Every output is summed in one fixed order, whatever the block, the vector length or the number of threads:
 //   decimating   ((a + e) outer + (b + d) inner) + c centre
@@ -141,7 +141,8 @@ void apply_rows(const Operator<C>& op, std::int64_t first, std::int64_t last, So
             for (std::int64_t r = 0; r < block.count; ++r) block.base[r] = base(begin + r);
         }
         if (find_window(op.rows, begin, begin + block.count, source, block)) {
-            op.narrow.vectors ? run_narrow<sign>(op, begin, block) : run_window<sign>(op, begin, block, streamed, base.ahead());
+            op.narrow.vectors ? run_narrow<sign>(op, begin, block)
+                              : run_window<sign>(op, begin, block, streamed, base.ahead());
         } else if (forward) {
             for (std::int64_t r = 0; r < block.count; ++r)
                 run_taps<sign>(op, taps_at(begin + r), rows, block.base[r], block.out[r]);

@@ -82,9 +82,10 @@ private:
         return samples;
     }
     LAPCORE_INLINE Vector<C> step(const Samples& next) {
-        const Vector<C> sum = ((one_before<C>(before_.even, now_.even) + one_after<C>(now_.even, next.even)) * w_.outer +
-                               (one_before<C>(before_.odd, now_.odd) + now_.odd) * w_.inner) +
-                              now_.even * w_.centre;
+        const Vector<C> sum =
+            ((one_before<C>(before_.even, now_.even) + one_after<C>(now_.even, next.even)) * w_.outer +
+             (one_before<C>(before_.odd, now_.odd) + now_.odd) * w_.inner) +
+            now_.even * w_.centre;
         before_ = now_;
         now_ = next;
         return sum;
@@ -173,9 +174,8 @@ LAPCORE_INLINE void level_row(const Axis& down, const Axis& up, const Column& co
                               const Finish& finish, const BandFinish& even_finish, const BandFinish& odd_finish) {
     constexpr std::int64_t V = kLanes<C>;
     const Weights<C> w = up.weights<C>();
-    const auto even_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA {
-        return (at(a) + at(out)) * w.outer + at(b) * w.inner;
-    };
+    const auto even_column = [=](const auto& at)
+                                 LAPCORE_INLINE_LAMBDA { return (at(a) + at(out)) * w.outer + at(b) * w.inner; };
     const auto odd_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(b) + at(out)) * w.centre; };
     const Columns<C, decltype(even_column)> even_columns(up, even_column);
     const Columns<C, decltype(odd_column)> odd_columns(up, odd_column);

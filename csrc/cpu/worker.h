@@ -57,8 +57,9 @@ public:
     Lines<C>& lines() { return lines_; }
     C* row() const { return rows_.get(); }  // one row of scratch
 
-    // The rows of a plane, converted if need be into the slots number `which`, 0 to 2. While the bands of a Laplacian level
-    // are made, the rows are fetched that will be halved next: those from a block's end on, and the stencil's reach.
+    // The rows of a plane, converted if need be into the slots number `which`, 0 to 2. While the bands of a Laplacian
+    // level are made, the rows are fetched that will be halved next: those from a block's end on, and the stencil's
+    // reach.
     Rows<T> rows(const Plane<const T>& plane, std::int64_t width, int which) {
         return rows(plane, width, which, lines_.count() + 3);
     }

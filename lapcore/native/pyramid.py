@@ -12,7 +12,7 @@ from lapcore import _C
 from lapcore.reference.pyramid import Sizes, Tensors, band_dtype
 from lapcore.reference.taps import Size, Tables
 
-Described = tuple[int, Sequence[int], Sequence[int]]
+Described = tuple[int, tuple[int, ...], tuple[int, ...]]
 Taps = tuple[int, int, int]
 
 # The numbers of DType, Border and Op in csrc/common/.
