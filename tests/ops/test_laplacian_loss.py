@@ -95,6 +95,13 @@ def test_oracle_and_ours_equal_the_folk_loss_where_it_can_run(backend: str, slow
     assert float(lapcore.laplacian_loss(a.to(device), b.to(device), levels)) == pytest.approx(want, rel=1e-12)
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("odd", ["exact", "crop"])
+def test_wide_rows(backend: str, device: str, odd: str) -> None:
+    for shape, levels in (((1, 2, 37, 700), 3), ((1, 1, 9, 1201), 2)):
+        check(*pair(shape, device=device), levels=levels, odd=odd)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("odd", ["exact", "crop"])
 def test_oracle_gradient_is_the_derivative(reduction: str, odd: str) -> None:
