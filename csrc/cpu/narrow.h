@@ -248,6 +248,7 @@ struct Narrow {
     NarrowUp<C, 1> up1;
     NarrowUp<C, 2> up2;
 
+    Narrow() = default;
     explicit Narrow(const Axis& axis) {
         if (!kHasNarrow || !axis.forward()) return;
         if (axis.decimates()) {

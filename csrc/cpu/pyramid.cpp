@@ -31,11 +31,31 @@ void by_sign(const View* base, double alpha, const Function& function) {
     function(std::integral_constant<int, -1>{});
 }
 
+// How many channels of an image lie side by side in memory, where forward operators take so many at once; or 1.
+std::int64_t interleaved(const View& view) {
+    const std::size_t dims = view.shape.size();
+    if (dims < 3 || view.strides[dims - 3] != 1 || view.column_stride() != view.shape[dims - 3]) return 1;
+    return view.shape[dims - 3] == 3 || view.shape[dims - 3] == 4 ? view.shape[dims - 3] : 1;
+}
+
+// Such images as planes of rows of all their channels.
+View side_by_side(const View& view) {
+    const std::size_t dims = view.shape.size();
+    View joined{view.data, {}, {}};
+    for (std::size_t d = 0; d < dims; ++d) {
+        if (d + 3 == dims) continue;
+        joined.shape.push_back(view.shape[d]);
+        joined.strides.push_back(view.strides[d]);
+    }
+    joined.shape.back() *= view.column_stride();
+    joined.strides.back() = 1;
+    return joined;
+}
+
 template <class T, int sign>
-void apply(const PyramidCall& call, Op op, const View& src, const View* base, const View& dst) {
+void apply_operator(const Operator<Sum<T>>& operation, const View& src, const View* base, const View& dst, int threads) {
     using O = std::conditional_t<sign == 0, T, Band<T>>;
     const Size from = size_of(src), to = size_of(dst);
-    const auto operation = operator_of<Sum<T>>(op, from, to, call.border);
     const bool streamed = prefer_streaming(dst, sizeof(O));
     const auto task = [&](Worker<T>& worker, std::int64_t plane, std::int64_t first, std::int64_t last) {
         Rows<T> source = worker.rows(constant(plane_of<T>(src, plane)), from.w, 0);
@@ -48,18 +68,32 @@ void apply(const PyramidCall& call, Op op, const View& src, const View* base, co
         }
     };
     const std::int64_t width = std::max(from.w, to.w), planes = dst.planes();
-    if (plane_by_plane(planes, to, call.threads)) {
-        over_planes(planes, to, call.threads, [&](std::int64_t first, std::int64_t last) {
+    if (plane_by_plane(planes, to, threads)) {
+        over_planes(planes, to, threads, [&](std::int64_t first, std::int64_t last) {
             Worker<T> worker(width, to.h);
             for (std::int64_t p = first; p < last; ++p) task(worker, p, 0, to.h);
         });
         return;
     }
-    over_strips(src, to.h, to.w, call.threads, [&](std::int64_t plane, std::int64_t first, std::int64_t last) {
+    over_strips(src, to.h, to.w, threads, [&](std::int64_t plane, std::int64_t first, std::int64_t last) {
         Worker<T> worker(width, last - first);
         task(worker, plane, first, last);
         if (streamed) stream_fence();
     });
+}
+
+template <class T, int sign>
+void apply(const PyramidCall& call, Op op, const View& src, const View* base, const View& dst) {
+    const Size from = size_of(src), to = size_of(dst);
+    if constexpr (sign == 0) {
+        const std::int64_t channels = interleaved(src);
+        if (channels > 1 && interleaved(dst) == channels && (op == Op::down || op == Op::up)) {
+            const auto operation = operator_of<Sum<T>>(op, from, to, call.border, channels);
+            return apply_operator<T, 0>(operation, side_by_side(src), nullptr, side_by_side(dst), call.threads);
+        }
+    }
+    const auto operation = operator_of<Sum<T>>(op, from, to, call.border);
+    apply_operator<T, sign>(operation, src, base, dst, call.threads);
 }
 
 template <class T>

@@ -9,31 +9,27 @@
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-// Calls body(sum) where sum(at) adds up the rows r[k], of which at(r[k]) reads a sample or a vector.
-template <class C, class Body>
-LAPCORE_INLINE void by_pattern(int count, const C* const* r, const C* w, const Body& body) {
-    if (count == 5 && w[0] == w[4] && w[1] == w[3]) {
-        const C *a = r[0], *b = r[1], *c = r[2], *d = r[3], *e = r[4];
-        const C outer = w[0], inner = w[1], centre = w[2];
-        body([=](const auto& at) LAPCORE_INLINE_LAMBDA {
-            return ((at(a) + at(e)) * outer + (at(b) + at(d)) * inner) + at(c) * centre;
-        });
-    } else if (count == 3 && w[0] == w[2]) {
-        const C *a = r[0], *b = r[1], *c = r[2];
-        const C outer = w[0], centre = w[1];
-        body([=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(a) + at(c)) * outer + at(b) * centre; });
-    } else if (count == 2 && w[0] == w[1]) {
-        const C *a = r[0], *b = r[1];
-        const C weight = w[0];
-        body([=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(a) + at(b)) * weight; });
-    } else {
-        body([=](const auto& at) {
-            decltype(at(r[0])) sum{};
-            for (int k = 0; k < count; ++k) sum = sum + at(r[k]) * w[k];
-            return sum;
-        });
+// A column of any taps: those that repeat are summed up in the order of all the others.
+template <class C>
+struct TapsColumn {
+    const C* const* rows;
+    const C* weights;
+    int count;
+
+    template <class At>
+    auto operator()(const At& at) const {
+        using Value = decltype(at(rows[0]));
+        const auto is = [&](int n) { return count == n && weights[0] == weights[n - 1]; };
+        if (is(5) && weights[1] == weights[3])
+            return Value(((at(rows[0]) + at(rows[4])) * weights[0] + (at(rows[1]) + at(rows[3])) * weights[1]) +
+                         at(rows[2]) * weights[2]);
+        if (is(3)) return Value((at(rows[0]) + at(rows[2])) * weights[0] + at(rows[1]) * weights[1]);
+        if (is(2)) return Value((at(rows[0]) + at(rows[1])) * weights[0]);
+        Value sum{};
+        for (int k = 0; k < count; ++k) sum = Value(sum + at(rows[k]) * weights[k]);
+        return sum;
     }
-}
+};
 
 }  // namespace
 
@@ -43,22 +39,21 @@ void combine_taps(const Axis& axis, const ShiftedTaps& taps, const C* const* row
     constexpr std::int64_t V = kLanes<C>;
     C w[kMaxTaps];
     for (int k = 0; k < taps.count(); ++k) w[k] = axis.weight<C>(taps.weight(k));
-    by_pattern<C>(taps.count(), rows, w, [&](const auto& sum) {
-        const auto at = [&](std::int64_t x) {
-            const std::int64_t count = std::clamp<std::int64_t>(n - x, 0, V);
-            if (count == V) return sum([=](const C* p) LAPCORE_INLINE_LAMBDA { return load(p + x); });
-            return sum([=](const C* p) LAPCORE_INLINE_LAMBDA { return load_first(p + x, count); });
-        };
-        if (!odd_line) {
-            for (std::int64_t x = 0; x < n; x += V) store(line + x, at(x));
-            return;
-        }
-        for (std::int64_t x = 0; x < n; x += 2 * V) {
-            const auto a = at(x), b = at(x + V);
-            store(line + x / 2, even<C>(a, b));
-            store(odd_line + x / 2, odd<C>(a, b));
-        }
-    });
+    const TapsColumn<C> column{rows, w, taps.count()};
+    const auto at = [&](std::int64_t x) {
+        const std::int64_t count = std::clamp<std::int64_t>(n - x, 0, V);
+        if (count == V) return column([=](const C* p) LAPCORE_INLINE_LAMBDA { return load(p + x); });
+        return column([=](const C* p) LAPCORE_INLINE_LAMBDA { return load_first(p + x, count); });
+    };
+    if (!odd_line) {
+        for (std::int64_t x = 0; x < n; x += V) store(line + x, at(x));
+        return;
+    }
+    for (std::int64_t x = 0; x < n; x += 2 * V) {
+        const auto a = at(x), b = at(x + V);
+        store(line + x / 2, even<C>(a, b));
+        store(odd_line + x / 2, odd<C>(a, b));
+    }
 }
 
 namespace {
@@ -70,7 +65,6 @@ struct Finish {
     const C* base;
     C* out;
     Rounding<C> rounding;
-    bool streamed = false;
     std::int64_t ahead = 0;
 
     template <class V>
@@ -165,15 +159,22 @@ inline void along_line(const Axis& axis, C* line, C* odd_line, const Finish<C, s
 
 // One row of a forward operator whose columns are added up by `column`.
 template <class C, int sign, class Column>
-LAPCORE_INLINE void run_row(const Axis& columns, const Column& column, const Finish<C, sign>& finish) {
-    const Weights<C> weights = columns.weights<C>();
-    if (columns.decimates()) {
-        decimate_row<C>(columns, weights, column, finish);
-    } else if (finish.streamed && is_aligned(finish.out)) {
-        expand_row<true, C>(columns, weights, column, finish);
-    } else {
-        expand_row<false, C>(columns, weights, column, finish);
+LAPCORE_INLINE void run_down(const Operator<C>& op, const Column& column, const Finish<C, sign>& finish) {
+    const Weights<C> weights = op.columns.template weights<C>();
+    if constexpr (sign == 0) {
+        if (op.channels == 3) return decimate_row<C, 3>(op.columns, weights, column, finish);
+        if (op.channels == 4) return decimate_row<C, 4>(op.columns, weights, column, finish);
     }
+    decimate_row<C, 1>(op.columns, weights, column, finish);
+}
+template <bool streamed, class C, int sign, class Column>
+LAPCORE_INLINE void run_up(const Operator<C>& op, const Column& column, const Finish<C, sign>& finish) {
+    const Weights<C> weights = op.columns.template weights<C>();
+    if constexpr (sign == 0) {
+        if (op.channels == 3) return expand_row<streamed, C, 3>(op.columns, weights, column, finish);
+        if (op.channels == 4) return expand_row<streamed, C, 4>(op.columns, weights, column, finish);
+    }
+    expand_row<streamed, C, 1>(op.columns, weights, column, finish);
 }
 
 }  // namespace
@@ -190,12 +191,12 @@ void run_window(const Operator<C>& op, std::int64_t first, const Block<C>& block
     const Weights<C> w = op.rows.template weights<C>();
     const Rounding<C> rounding = op.columns.template rounding<C>();
     for (std::int64_t r = 0; r < block.count; ++r) {
-        const Finish<C, sign> finish{block.base[r], block.out[r], rounding, streamed, ahead};
+        const Finish<C, sign> finish{block.base[r], block.out[r], rounding, ahead};
         if (op.rows.decimates()) {
             const C* const* p = block.source + 2 * r;
             const C *a = p[0], *b = p[1], *c = p[2], *d = p[3], *e = p[4];
-            run_row(
-                op.columns,
+            run_down(
+                op,
                 [=](const auto& at) LAPCORE_INLINE_LAMBDA {
                     return ((at(a) + at(e)) * w.outer + (at(b) + at(d)) * w.inner) + at(c) * w.centre;
                 },
@@ -204,14 +205,15 @@ void run_window(const Operator<C>& op, std::int64_t first, const Block<C>& block
         }
         const C* const* p = block.source + ((first + r) / 2 - first / 2);
         const C *a = p[0], *b = p[1], *c = p[2];
+        const auto even_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA {
+            return (at(a) + at(c)) * w.outer + at(b) * w.inner;
+        };
+        const auto odd_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(b) + at(c)) * w.centre; };
+        const bool past_caches = streamed && is_aligned(finish.out);
         if ((first + r) % 2 == 0) {
-            run_row(
-                op.columns,
-                [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(a) + at(c)) * w.outer + at(b) * w.inner; },
-                finish);
+            past_caches ? run_up<true>(op, even_column, finish) : run_up<false>(op, even_column, finish);
         } else {
-            run_row(
-                op.columns, [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(b) + at(c)) * w.centre; }, finish);
+            past_caches ? run_up<true>(op, odd_column, finish) : run_up<false>(op, odd_column, finish);
         }
     }
 }
@@ -226,8 +228,8 @@ void run_level(const Operator<C>& down, const Operator<C>& up, const LevelRows<C
     };
     const Finish<C, 0> low{nullptr, rows.out, down.columns.template rounding<C>()};
     const Rounding<C> rounding = up.columns.template rounding<C>();
-    const Finish<C, -1> even_band{rows.source[0], rows.band[0], rounding, streamed, ahead};
-    const Finish<C, -1> odd_band{rows.source[1], rows.band[1], rounding, streamed, ahead};
+    const Finish<C, -1> even_band{rows.source[0], rows.band[0], rounding, ahead};
+    const Finish<C, -1> odd_band{rows.source[1], rows.band[1], rounding, ahead};
     if (streamed && is_aligned(rows.band[0]) && is_aligned(rows.band[1])) {
         level_row<true>(down.columns, up.columns, column, rows.low[0], rows.low[1], rows.out, low, even_band, odd_band);
     } else {
@@ -241,7 +243,8 @@ void run_taps(const Operator<C>& op, const ShiftedTaps& taps, const C* const* ro
     C w[kMaxTaps];
     for (int k = 0; k < taps.count(); ++k) w[k] = op.rows.template weight<C>(taps.weight(k));
     const Finish<C, sign> finish{base, out, op.columns.template rounding<C>()};
-    by_pattern<C>(taps.count(), rows, w, [&](const auto& column) { run_row(op.columns, column, finish); });
+    const TapsColumn<C> column{rows, w, taps.count()};
+    op.columns.decimates() ? run_down(op, column, finish) : run_up<false>(op, column, finish);
 }
 
 template <int sign, class C>

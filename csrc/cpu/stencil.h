@@ -16,13 +16,19 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-// A 2-D operator: one axis along the columns, one along the rows.
+// A 2-D operator: one axis along the columns, one along the rows, whose samples are pixels of 1, 3 or 4 channels: 3 and 4
+// are for forward operators without a base.
 template <class C>
 struct Operator {
     Axis rows, columns;
+    std::int64_t channels;
     Narrow<C> narrow;
-    Operator(Op op, std::int64_t src_h, std::int64_t src_w, std::int64_t dst_h, std::int64_t dst_w, Border border)
-        : rows(op, src_h, dst_h, border), columns(op, src_w, dst_w, border), narrow(columns) {}
+    Operator(Op op, std::int64_t src_h, std::int64_t src_w, std::int64_t dst_h, std::int64_t dst_w, Border border,
+             std::int64_t channels = 1)
+        : rows(op, src_h, dst_h, border), columns(op, src_w, dst_w, border), channels(channels) {
+        if (channels == 1) narrow = Narrow<C>(columns);
+    }
+    std::int64_t row_size() const { return channels * columns.n_dst(); }
 };
 
 // Lines of sums with room for Axis::kPad samples and a vector at either end. Those that are to be decimated are kept as

@@ -27,8 +27,8 @@ struct Size {
 inline Size size_of(const View& view) { return {view.height(), view.width()}; }
 
 template <class C>
-Operator<C> operator_of(Op op, Size src, Size dst, Border border) {
-    return {op, src.h, src.w, dst.h, dst.w, border};
+Operator<C> operator_of(Op op, Size src, Size dst, Border border, std::int64_t channels = 1) {
+    return {op, src.h, src.w, dst.h, dst.w, border, channels};
 }
 
 template <class T>
@@ -79,7 +79,7 @@ public:
                 return;
             }
         }
-        const std::int64_t n = op.columns.n_dst();
+        const std::int64_t n = op.row_size();
         apply_rows<sign, C>(
             op, first, last, source, base, lines_, block_,
             [&](std::int64_t, std::int64_t r) { return rows_.get() + r * width_; },

@@ -85,3 +85,21 @@ def test_any_strides(isa: str, border: str) -> None:
     check(draw((1, 400, 1100))[..., 3:1003], 3, border)
     check(draw((9, 70, 64))[:, ::2, :33], 3, border)
     check(draw((1, 16, 16)).expand(21, 16, 16), 2, border)
+
+
+@borders
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_interleaved_channels(isa: str, border: str, channels: int) -> None:
+    """Channels-last images into channels-last results: the planes' bits."""
+    for dtype in (torch.uint8, torch.int16, torch.bfloat16, torch.float32, torch.float64):
+        for lead, h, w in (((), 1, 1), ((2,), 5, 2), ((), 9, 31), ((3,), 40, 64), ((), 33, 130), ((2,), 200, 301)):
+            x = draw((*lead, h, w, channels), w, dtype).movedim(-1, -3)
+            small = torch.empty(*lead, (h + 1) // 2, (w + 1) // 2, channels, dtype=dtype).movedim(-1, -3)
+            large = torch.empty(*lead, 2 * h, 2 * w - 1, channels, dtype=dtype).movedim(-1, -3)
+            what = f"{tuple(x.shape)} {x.stride()} {dtype} {border}"
+            with lapcore.backend("cpu"):
+                lapcore.pyr_down(x, border=border, out=small)
+                lapcore.pyr_up(x, large.shape[-2:], border=border, out=large)
+                planes = x.contiguous()
+                assert_same_bits(small, lapcore.pyr_down(planes, border=border), f"pyr_down {what}")
+                assert_same_bits(large, lapcore.pyr_up(planes, large.shape[-2:], border=border), f"pyr_up {what}")
