@@ -40,13 +40,13 @@ LAPCORE_INLINE Pixels<C, K> odd(const Pixels<C, K>& a, const Pixels<C, K>& b) {
 }
 template <class C, int K>
 LAPCORE_INLINE Pixels<C, K> one_before(const Pixels<C, K>& previous, const Pixels<C, K>& now) {
-    return each_channel<C, K>(
-        [&](int k) LAPCORE_INLINE_LAMBDA { return one_before<C>(previous.channel[k], now.channel[k]); });
+    return each_channel<C, K>([&](int k)
+                                  LAPCORE_INLINE_LAMBDA { return one_before<C>(previous.channel[k], now.channel[k]); });
 }
 template <class C, int K>
 LAPCORE_INLINE Pixels<C, K> one_after(const Pixels<C, K>& now, const Pixels<C, K>& next) {
-    return each_channel<C, K>(
-        [&](int k) LAPCORE_INLINE_LAMBDA { return one_after<C>(now.channel[k], next.channel[k]); });
+    return each_channel<C, K>([&](int k)
+                                  LAPCORE_INLINE_LAMBDA { return one_after<C>(now.channel[k], next.channel[k]); });
 }
 
 // One pixel.

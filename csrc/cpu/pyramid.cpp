@@ -53,7 +53,8 @@ View side_by_side(const View& view) {
 }
 
 template <class T, int sign>
-void apply_operator(const Operator<Sum<T>>& operation, const View& src, const View* base, const View& dst, int threads) {
+void apply_operator(const Operator<Sum<T>>& operation, const View& src, const View* base, const View& dst,
+                    int threads) {
     using O = std::conditional_t<sign == 0, T, Band<T>>;
     const Size from = size_of(src), to = size_of(dst);
     const bool streamed = prefer_streaming(dst, sizeof(O));

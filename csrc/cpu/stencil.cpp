@@ -205,9 +205,8 @@ void run_window(const Operator<C>& op, std::int64_t first, const Block<C>& block
         }
         const C* const* p = block.source + ((first + r) / 2 - first / 2);
         const C *a = p[0], *b = p[1], *c = p[2];
-        const auto even_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA {
-            return (at(a) + at(c)) * w.outer + at(b) * w.inner;
-        };
+        const auto even_column = [=](const auto& at)
+                                     LAPCORE_INLINE_LAMBDA { return (at(a) + at(c)) * w.outer + at(b) * w.inner; };
         const auto odd_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(b) + at(c)) * w.centre; };
         const bool past_caches = streamed && is_aligned(finish.out);
         if ((first + r) % 2 == 0) {

@@ -16,8 +16,8 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-// A 2-D operator: one axis along the columns, one along the rows, whose samples are pixels of 1, 3 or 4 channels: 3 and 4
-// are for forward operators without a base.
+// A 2-D operator: one axis along the columns, one along the rows, whose samples are pixels of 1, 3 or 4 channels: 3 and
+// 4 are for forward operators without a base.
 template <class C>
 struct Operator {
     Axis rows, columns;

@@ -1,6 +1,6 @@
 // Forward operators along rows of any length, in one pass: the columns' sums of a vector of pixels are taken, and what
-// stands before and after each comes from the vectors beside it, so that no line goes through memory. A row is of pixels
-// of K interleaved channels. Included once per instruction set.
+// stands before and after each comes from the vectors beside it, so that no line goes through memory. A row is of
+// pixels of K interleaved channels. Included once per instruction set.
 //
 // `column(at)` adds up a column, at(row) reading one row's sample or vector. The border rule's pixels are few and are
 // added up one by one.
@@ -42,7 +42,8 @@ public:
         Pixel<C, K> pixel{};
         if (q == kOutside) return pixel;
         for (int k = 0; k < K; ++k)
-            pixel.channel[k] = static_cast<C>(column_([=](const C* row) LAPCORE_INLINE_LAMBDA { return row[K * q + k]; }));
+            pixel.channel[k] =
+                static_cast<C>(column_([=](const C* row) LAPCORE_INLINE_LAMBDA { return row[K * q + k]; }));
         return pixel;
     }
 
@@ -201,9 +202,8 @@ LAPCORE_INLINE void level_row(const Axis& down, const Axis& up, const Column& co
                               const Finish& finish, const BandFinish& even_finish, const BandFinish& odd_finish) {
     constexpr std::int64_t V = kLanes<C>;
     const Weights<C> w = up.weights<C>();
-    const auto even_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA {
-        return (at(a) + at(out)) * w.outer + at(b) * w.inner;
-    };
+    const auto even_column = [=](const auto& at)
+                                 LAPCORE_INLINE_LAMBDA { return (at(a) + at(out)) * w.outer + at(b) * w.inner; };
     const auto odd_column = [=](const auto& at) LAPCORE_INLINE_LAMBDA { return (at(b) + at(out)) * w.centre; };
     const Columns<C, 1, decltype(even_column)> even_columns(up, even_column);
     const Columns<C, 1, decltype(odd_column)> odd_columns(up, odd_column);

@@ -1,7 +1,7 @@
 """Whichever way the cpu backend takes through a pyramid, its bits are those of one operator after the other.
 
-Small images go in groups, middling ones level by level, large ones with all levels of a strip at once; every instruction set has its
-own vectors. Each g_l and each band is rounded once, so pyr_down, pyr_up and a difference must give the same.
+Small images go in groups, middling ones level by level, large ones with all levels of a strip at once; every instruction
+set has its own vectors. Each g_l and each band is rounded once, so pyr_down, pyr_up and a difference must give the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from tests.ops.pyramid_checks import Tensor, borders, draw
 from tests.ops.test_pyramid_structure import threads
 from tests.tolerance import assert_same_bits
 
-GROUPED = ((13, 3, 16, 16), (9, 32, 32), (5, 28, 28), (7, 64, 64), (11, 8, 8), (6, 24, 40), (10, 12, 20), (6, 1, 7), (3, 5, 1))
+GROUPED = (
+    (13, 3, 16, 16),
+    (9, 32, 32),
+    (5, 28, 28),
+    (7, 64, 64),
+    (11, 8, 8),
+    (6, 24, 40),
+    (10, 12, 20),
+    (6, 1, 7),
+    (3, 5, 1),
+)
 MIDDLING = ((2, 128, 96), (5, 61, 130), (1, 260, 70))
 LARGE = ((1, 700, 515), (3, 301, 517), (1, 270, 1100), (2, 513, 640), (1, 33, 9000))
 
