@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "pyramid-cpu.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- times: python -m bench.readme -->", "<!-- end of times -->"
+PACKAGES = ("opencv-python-headless", "kornia", "kornia-rs", "torch")
 LIBRARIES = ("opencv", "kornia-rs", "kornia", "torch eager", "torch.compile")
 
 
@@ -19,11 +20,11 @@ def table(report: dict[str, Any]) -> str:
     """Milliseconds, medians of one run; of each library its fastest way."""
     ceiling = max(report["copy_ceilings"]) / 1e9
     threads, versions = report["threads"]["torch"], report["versions"]
+    with_versions = ", ".join(f"{name} {versions[name]}" for name in PACKAGES)
     found = [name for name in LIBRARIES if any(library(line["who"]) == name for line in _lines(report))]
     rows = [
         f"{report['device']}, {report['isa']}, {threads} threads; a large copy moves {ceiling:.0f} GB/s. Milliseconds, "
-        f"medians of one run (`bench/results/{RESULTS.name}`); OpenCV {versions['opencv-python-headless']}, kornia {versions['kornia']}, "
-        f"kornia-rs {versions['kornia-rs']}, torch {versions['torch']}.",
+        f"medians of one run (`bench/results/{RESULTS.name}`); {with_versions}.",
         "",
         "| work | lapcore | of the copy's rate | " + " | ".join(found) + " |",
         "| --- " * (len(found) + 3) + "|",
