@@ -168,9 +168,9 @@ void copy_rows(const Plane<T>& src, Size size, std::int64_t first, std::int64_t 
     }
 }
 
-template <class T>
-bool all_rows_unit(const std::vector<View>& views) {
-    return std::all_of(views.begin(), views.end(), [](const View& view) { return plane_of<T>(view, 0).unit(); });
+bool unit_rows(const View& view) { return view.width() == 1 || view.column_stride() == 1; }
+bool unit_rows(const std::vector<View>& views) {
+    return std::all_of(views.begin(), views.end(), [](const View& view) { return unit_rows(view); });
 }
 
 // Small images in groups; false where there is no such kernel for them.
@@ -178,7 +178,7 @@ template <class T>
 bool laplacian_groups(const std::vector<Level<Sum<T>>>& levels, const PyramidCall& call, const View& x,
                       const std::vector<View>& out) {
     if constexpr (std::is_same_v<T, Sum<T>>) {
-        if (!all_rows_unit<T>(out) || !plane_of<T>(x, 0).unit()) return false;
+        if (!unit_rows(out) || !unit_rows(x)) return false;
         const std::int64_t planes = x.planes();
         for (std::int64_t images = std::min(kMaxGroup, planes); images > 0; images = images > 4 ? 4 : images / 2) {
             const SmallPyramids<T> groups(levels, images);
@@ -227,7 +227,7 @@ void laplacian_small(const std::vector<Level<Sum<T>>>& levels, const PyramidCall
 template <class T>
 std::size_t cascaded(const std::vector<Level<Sum<T>>>& levels, const std::vector<View>& views) {
     if (!std::is_same_v<T, Sum<T>> || levels.front().wraps) return 0;
-    return all_rows_unit<T>(views) ? std::min(kCascadeLevels, levels.size()) : 0;
+    return unit_rows(views) ? std::min(kCascadeLevels, levels.size()) : 0;
 }
 
 template <class T>
@@ -326,7 +326,7 @@ void collapse(const PyramidCall& call, const std::vector<View>& pyramid, const V
         });
         return;
     }
-    const std::size_t at_once = plane_of<T>(out, 0).unit() ? cascaded<T>(levels, pyramid) : 0;
+    const std::size_t at_once = unit_rows(out) ? cascaded<T>(levels, pyramid) : 0;
     View low = pyramid.back();
     std::unique_ptr<Between<T>> memory[2];
     const auto image_of = [&](std::size_t l) {

@@ -113,3 +113,17 @@ def test_interleaved_channels(isa: str, border: str, channels: int) -> None:
                 planes = x.contiguous()
                 assert_same_bits(small, lapcore.pyr_down(planes, border=border), f"pyr_down {what}")
                 assert_same_bits(large, lapcore.pyr_up(planes, large.shape[-2:], border=border), f"pyr_up {what}")
+
+
+def test_no_images_at_all(isa: str) -> None:
+    """Zero-size dimensions that lie apart in memory, where a plane's place cannot be computed."""
+    with lapcore.backend("cpu"):
+        for side in (9, 700):
+            for x in (
+                torch.empty(3, 0, side, side),
+                torch.empty(0, 5, side, side + 9)[..., :side],
+                torch.empty(4, 0, 2, side, side)[:, :, ::2],
+            ):
+                bands = lapcore.laplacian_pyramid(x, 4)
+                assert [band.numel() for band in bands] == [0] * 5
+                assert lapcore.collapse(bands).shape == x.shape
