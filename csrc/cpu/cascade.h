@@ -150,8 +150,6 @@ public:
         while (stages_[0].next < last) step(0, std::min(stages_[0].next + kBlock, last), out);
     }
 
-    Worker<C>& worker() { return worker_; }
-
 private:
     static constexpr std::int64_t kRowsAhead = 2;
     static constexpr std::int64_t kBlock = 4;  // rows that lie side by side in a ring

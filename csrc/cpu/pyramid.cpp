@@ -1,7 +1,8 @@
 // Pyramid kernels for CPUs: separable, streaming over rows, vectorised along them.
 //
-// Small planes go one to a thread, which makes all levels of one while it is in the cache. Large ones are cut into
-// strips of rows, level by level. A Laplacian level writes the low-pass and the band in one pass (cpu/laplacian.h).
+// Small planes go one to a thread, which makes all levels of one while it is in the cache, those of the smallest in
+// groups (cpu/small.h). Large ones are cut into strips of rows, with several levels at once where that is possible
+// (cpu/cascade.h). A Laplacian level writes the low-pass and the band in one pass (cpu/laplacian.h).
 #include "cpu/pyramid.h"
 
 #include <memory>

@@ -119,7 +119,6 @@ public:
     }
 
     bool is_ready() const { return ready_; }
-    std::int64_t images() const { return images_; }
 
     // Planes [first, last), whole groups of them; all rows are of unit stride.
     void run(const View& x, const std::vector<View>& out, std::int64_t first, std::int64_t last) const {

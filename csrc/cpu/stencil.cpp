@@ -108,14 +108,11 @@ template <class C, int sign>
 LAPCORE_INLINE void expand(const Weights<C> w, const C* s, std::int64_t lo, std::int64_t hi,
                            const Finish<C, sign> finish) {
     constexpr std::int64_t V = kLanes<C>;
-    struct Pairs {
-        Vector<C> first, second;
-    };
-    const auto pairs = [=](std::int64_t p) LAPCORE_INLINE_LAMBDA -> Pairs {
+    const auto pairs = [=](std::int64_t p) LAPCORE_INLINE_LAMBDA -> TwoVectors<C> {
         const auto b = load(s + p), c = load(s + p + 1);
         const Vector<C> even_sums = (load(s + p - 1) + c) * w.outer + b * w.inner;
         const Vector<C> odd_sums = (b + c) * w.centre;
-        return {interleave_first<C>(even_sums, odd_sums), interleave_second<C>(even_sums, odd_sums)};
+        return interleave<C>(even_sums, odd_sums);
     };
     std::int64_t i = lo;
     for (; i + 2 * V <= hi; i += 2 * V) {
@@ -157,6 +154,15 @@ inline void along_line(const Axis& axis, C* line, C* odd_line, const Finish<C, s
     }
 }
 
+// The columns of a decimating operator's five rows.
+template <class C>
+LAPCORE_INLINE auto five_rows(const C* const* p, const Weights<C> w) {
+    const C *a = p[0], *b = p[1], *c = p[2], *d = p[3], *e = p[4];
+    return [=](const auto& at) LAPCORE_INLINE_LAMBDA {
+        return ((at(a) + at(e)) * w.outer + (at(b) + at(d)) * w.inner) + at(c) * w.centre;
+    };
+}
+
 // One row of a forward operator whose columns are added up by `column`.
 template <class C, int sign, class Column>
 LAPCORE_INLINE void run_down(const Operator<C>& op, const Column& column, const Finish<C, sign>& finish) {
@@ -193,14 +199,7 @@ void run_window(const Operator<C>& op, std::int64_t first, const Block<C>& block
     for (std::int64_t r = 0; r < block.count; ++r) {
         const Finish<C, sign> finish{block.base[r], block.out[r], rounding, ahead};
         if (op.rows.decimates()) {
-            const C* const* p = block.source + 2 * r;
-            const C *a = p[0], *b = p[1], *c = p[2], *d = p[3], *e = p[4];
-            run_down(
-                op,
-                [=](const auto& at) LAPCORE_INLINE_LAMBDA {
-                    return ((at(a) + at(e)) * w.outer + (at(b) + at(d)) * w.inner) + at(c) * w.centre;
-                },
-                finish);
+            run_down(op, five_rows(block.source + 2 * r, w), finish);
             continue;
         }
         const C* const* p = block.source + ((first + r) / 2 - first / 2);
@@ -221,10 +220,7 @@ template <class C>
 void run_level(const Operator<C>& down, const Operator<C>& up, const LevelRows<C>& rows, bool streamed,
                std::int64_t ahead) {
     const Weights<C> w = down.rows.template weights<C>();
-    const auto [a, b, c, d, e] = rows.source;
-    const auto column = [a = a, b = b, c = c, d = d, e = e, w](const auto& at) LAPCORE_INLINE_LAMBDA {
-        return ((at(a) + at(e)) * w.outer + (at(b) + at(d)) * w.inner) + at(c) * w.centre;
-    };
+    const auto column = five_rows(rows.source, w);
     const Finish<C, 0> low{nullptr, rows.out, down.columns.template rounding<C>()};
     const Rounding<C> rounding = up.columns.template rounding<C>();
     const Finish<C, -1> even_band{rows.source[0], rows.band[0], rounding, ahead};

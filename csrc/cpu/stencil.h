@@ -37,24 +37,16 @@ template <class C>
 class Lines {
 public:
     static constexpr std::int64_t kMargin = 64 / sizeof(C);
-    static constexpr std::int64_t kZero = -kMargin;  // where every line has a zero
 
     Lines(std::int64_t width, std::int64_t count)
         : half_(aligned((width + 1) / 2 + Axis::kPad)),
           whole_(std::max(2 * half_, aligned(width + Axis::kPad))),
           count_(count),
-          memory_(whole_ * count) {
-        // Lanes beyond the end of a line are summed up as well; what no line has written must not overflow.
-        if (std::is_integral_v<C>) std::fill_n(memory_.get(), whole_ * count, C(0));
-        for (std::int64_t r = 0; r < count; ++r) whole(r)[kZero] = 0;
-    }
+          memory_(whole_ * count) {}
 
     std::int64_t count() const { return count_; }
     C* whole(std::int64_t r) const { return memory_.get() + r * whole_ + kMargin; }
-    C* even(std::int64_t r) const { return whole(r); }
     C* odd(std::int64_t r) const { return whole(r) + half_; }
-    std::int64_t half() const { return half_; }
-    std::int64_t stride() const { return whole_; }
 
 private:
     // Room for n samples from kMargin on, and a vector more.
