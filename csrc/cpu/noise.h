@@ -13,7 +13,7 @@ using Floats = Vector<float>;
 using Words32 = Vector<std::int32_t>;
 using Words64 = Vector<std::uint64_t>;
 
-// The products of the lower halves of the lanes; what the upper ones hold is of no consequence.
+// The products of the lower halves of the lanes.
 LAPCORE_INLINE Words64 multiply_low(Words64 a, std::uint32_t b) {
 #if defined(__AVX512F__)
     // With a mask of all lanes: GCC 12 takes what _mm512_mul_epu32 is made of for uninitialised.
@@ -27,15 +27,41 @@ LAPCORE_INLINE Words64 multiply_low(Words64 a, std::uint32_t b) {
 #endif
 }
 
-// Words in the lower halves of 64-bit lanes.
+// The upper halves of the lanes, in the lower ones.
+LAPCORE_INLINE Words64 upper(Words64 a) {
+#if defined(__AVX512F__)
+    return Words64(_mm512_maskz_shuffle_epi32(0xffff, __m512i(a), _MM_PERM_DDBB));
+#elif defined(__AVX2__)
+    return Words64(_mm256_shuffle_epi32(__m256i(a), 0xf5));
+#elif defined(__x86_64__)
+    return Words64(_mm_shuffle_epi32(__m128i(a), 0xf5));
+#else
+    return a >> 32;
+#endif
+}
+
+// The round keys of a seed.
+struct Keys {
+    std::uint64_t k0[kRounds], k1[kRounds];
+
+    explicit Keys(std::uint64_t seed) {
+        std::uint32_t low = std::uint32_t(seed), high = std::uint32_t(seed >> 32);
+        for (int round = 0; round < kRounds; ++round, low += kWeyl0, high += kWeyl1) {
+            k0[round] = low;
+            k1[round] = high;
+        }
+    }
+};
+
+// Words in the lower halves of 64-bit lanes; what the upper ones hold is of no consequence.
 struct State {
     Words64 c0, c1, c2, c3;
 
-    LAPCORE_INLINE void round(std::uint32_t k0, std::uint32_t k1) {
+    LAPCORE_INLINE void round(std::uint64_t k0, std::uint64_t k1) {
         const Words64 p0 = multiply_low(c0, kMultiplier0), p1 = multiply_low(c2, kMultiplier1);
-        c0 = (p1 >> 32) ^ c1 ^ k0;
+        c0 = upper(p1) ^ c1 ^ k0;
         c1 = p1;
-        c2 = (p0 >> 32) ^ c3 ^ k1;
+        c2 = upper(p0) ^ c3 ^ k1;
         c3 = p0;
     }
 };
@@ -47,17 +73,14 @@ struct BlockWords {
 
 LAPCORE_INLINE Words32 woven(Words64 even, Words64 odd) { return Words32((even & 0xffffffffu) | (odd << 32)); }
 
-LAPCORE_INLINE BlockWords words_of(std::uint64_t seed, std::uint64_t stream, std::uint64_t first_block) {
+LAPCORE_INLINE BlockWords words_of(const Keys& keys, std::uint64_t stream, std::uint64_t first_block) {
     Words64 block{};
     for (std::uint64_t i = 0; i < std::uint64_t(kLanes<std::uint64_t>); ++i) block[i] = first_block + 2 * i;
     const Words64 low = Words64{} + (stream & 0xffffffffu), high = Words64{} + (stream >> 32);
     State even{block, block >> 32, low, high}, odd{block + 1, (block + 1) >> 32, low, high};
-    std::uint32_t k0 = std::uint32_t(seed), k1 = std::uint32_t(seed >> 32);
     for (int round = 0; round < kRounds; ++round) {
-        even.round(k0, k1);
-        odd.round(k0, k1);
-        k0 += kWeyl0;
-        k1 += kWeyl1;
+        even.round(keys.k0[round], keys.k1[round]);
+        odd.round(keys.k0[round], keys.k1[round]);
     }
     return {{woven(even.c0, odd.c0), woven(even.c1, odd.c1), woven(even.c2, odd.c2), woven(even.c3, odd.c3)}};
 }
@@ -107,7 +130,7 @@ public:
     using C = typename Kind::type;
 
     // Elements before `end` may be asked for.
-    Noise(std::uint64_t seed, std::uint64_t stream, std::int64_t end) : seed_(seed), stream_(stream), end_(end) {}
+    Noise(std::uint64_t seed, std::uint64_t stream, std::int64_t end) : keys_(seed), stream_(stream), end_(end) {}
 
     // The elements [first, first + n), n <= kNoiseTile; valid until the next call.
     const C* at(std::int64_t first, std::int64_t n) {
@@ -121,15 +144,19 @@ private:
     void fill(std::int64_t first) {
         begin_ = first / 4 * 4;
         const std::int64_t count = std::min(end_ - begin_, kNoiseTile + 4);
-        for (std::int64_t i = 0; i < count; i += kStep) {
-            Kind::draw(tile_ + i, words_of(seed_, stream_, std::uint64_t(begin_ + i) / 4));
+        for (std::int64_t i = 0; i < count; i += 2 * kStep) {
+            const BlockWords a = words_of(keys_, stream_, std::uint64_t(begin_ + i) / 4);
+            const BlockWords b = words_of(keys_, stream_, std::uint64_t(begin_ + i + kStep) / 4);
+            Kind::draw(tile_ + i, a);
+            Kind::draw(tile_ + i + kStep, b);
         }
         filled_ = begin_ + count;
     }
 
-    std::uint64_t seed_, stream_;
+    Keys keys_;
+    std::uint64_t stream_;
     std::int64_t end_, begin_ = 0, filled_ = 0;
-    alignas(64) C tile_[kNoiseTile + kStep];
+    alignas(64) C tile_[kNoiseTile + 2 * kStep];
 };
 
 }  // namespace lapcore::LAPCORE_ISA
