@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -89,7 +88,8 @@ def gaussian_nll_backward(grad: Tensor, x: Tensor, mean: Tensor, logvar: Tensor)
 
 
 def _call(x: Tensor) -> tuple[int, int, tuple[int, int]]:
-    return DTYPES[x.dtype], torch.get_num_threads(), (x.shape[0], math.prod(x.shape[1:]))
+    rows = x.shape[0]
+    return DTYPES[x.dtype], torch.get_num_threads(), (rows, x.numel() // rows)
 
 
 def _rows(x: Tensor) -> tuple[int, int]:
@@ -101,10 +101,10 @@ def _all_rows(tensors: Moments) -> list[tuple[int, int] | None]:
 
 
 def _sums(x: Tensor) -> Tensor:
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    if x.numel() == 0:
-        return x.new_zeros(x.shape[:1], dtype=dtype)
-    return x.new_empty(x.shape[:1], dtype=dtype)
+    """Room for a sum of each row; zeros where there is nothing to add up."""
+    if x.numel() and x.dtype in (torch.float32, torch.float64):
+        return x.new_empty(x.shape[0])
+    return x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def _forward(moments: Moments, seeds: tuple[int, int, bool, int], z: Tensor | None, kl: Tensor | None) -> None:
@@ -113,7 +113,8 @@ def _forward(moments: Moments, seeds: tuple[int, int, bool, int], z: Tensor | No
     if mean.numel() == 0:
         return
     moments = [None if x is None else row_by_row(x) for x in moments]
-    z_address, kl_address = (0 if x is None else x.data_ptr() for x in (z, kl))
+    z_address = 0 if z is None else z.data_ptr()
+    kl_address = 0 if kl is None else kl.data_ptr()
     _C.gaussian_forward(*_call(mean), _all_rows(moments), seeds, z_address, kl_address)
 
 

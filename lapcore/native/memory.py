@@ -34,6 +34,8 @@ def reusing(x: Tensor, shape: tuple[int, ...], count: int, dtype: torch.dtype) -
 
 def like(x: Tensor) -> Tensor:
     """A contiguous tensor of x's shape and dtype."""
+    if x.numel() < LARGE // 8:
+        return x.new_empty(x.shape)
     return reusing(x, x.shape, math.prod(x.shape), x.dtype)
 
 
