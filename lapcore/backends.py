@@ -133,7 +133,12 @@ def can_run(name: str, family: str, device: str) -> str | None:
 
 def select(family: str, tensors: Sequence[Tensor]) -> ModuleType:
     """The module of the backend that runs a call of `family` on these tensors, which are on one device."""
-    key = family, tensors[0].device, _asked_for.get()
+    return select_for(family, tensors[0].device)
+
+
+def select_for(family: str, device: torch.device) -> ModuleType:
+    """The same for a call that makes tensors on a device."""
+    key = family, device, _asked_for.get()
     module = _chosen.get(key)
     if module is None:
         name = _choose(family, key[1].type, key[2])

@@ -23,6 +23,10 @@ def _with_adjoint(name: str) -> tuple[str, ...]:
     return (f"lapcore::{name}", f"lapcore::{name}_adjoint")
 
 
+def _with_gradient(name: str) -> tuple[str, ...]:
+    return (f"lapcore::{name}", f"lapcore::{name}_backward")
+
+
 OPS = {
     op.name: op
     for op in (
@@ -36,9 +40,9 @@ OPS = {
         Op("random.bits", "random", random.bits, ("lapcore::random_bits",)),
         Op("random.uniform", "random", random.uniform, ("lapcore::random_uniform",)),
         Op("random.normal", "random", random.normal, ("lapcore::random_normal",)),
-        Op("reparameterize", "gaussian", gaussian.reparameterize, ("lapcore::reparameterize", "lapcore::scaled_noise")),
-        Op("gaussian_kl", "gaussian", gaussian.gaussian_kl, ("lapcore::gaussian_kl",)),
-        Op("reparameterize_kl", "gaussian", gaussian.reparameterize_kl, ("lapcore::reparameterize_kl",)),
-        Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, ("lapcore::gaussian_nll",)),
+        Op("reparameterize", "gaussian", gaussian.reparameterize, _with_gradient("reparameterize")),
+        Op("gaussian_kl", "gaussian", gaussian.gaussian_kl, _with_gradient("gaussian_kl")),
+        Op("reparameterize_kl", "gaussian", gaussian.reparameterize_kl, _with_gradient("reparameterize_kl")),
+        Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, _with_gradient("gaussian_nll")),
     )
 }

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from lapcore import backends
+from lapcore.ops._eager import eager, transformed, wants_gradient
 
 Size = tuple[int, int]
 Sizes = tuple[Size, ...]
@@ -25,7 +25,6 @@ Run = Callable[[list[Tensor], Sizes, str, str], list[Tensor]]
 SCHEMA = "(Tensor[] inputs, SymInt[] sizes, str filter, str border) -> Tensor[]"
 
 _runs: dict[str, Run] = {}
-_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def transpose_of(name: str) -> str:
@@ -84,38 +83,21 @@ def _batched(info: Any, in_dims: Sequence[int | None], inputs: Sequence[Tensor])
     ]
 
 
-def _eager(inputs: Sequence[Tensor]) -> bool:
-    """Whether these are ordinary tensors outside of every tracing mode."""
-    for x in inputs:
-        if type(x) not in _PLAIN:
-            return False
-    return not (torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or inputs[0].is_meta)
-
-
-def transformed() -> bool:
-    """Whether this call is inside a transform of torch.func, or has tangents."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-
-
 def differentiated(tensors: Sequence[Tensor]) -> bool:
     """Whether a gradient, a tangent or a transform of torch.func follows this call."""
-    if torch.is_grad_enabled():
-        for x in tensors:
-            if x.requires_grad:
-                return True
-    return transformed()
+    return wants_gradient(tensors) or transformed()
 
 
 def call(name: str, inputs: list[Tensor], sizes: Sizes, filter: str, border: str) -> list[Tensor]:
     """Runs a registered operation by the shortest way that the moment allows."""
-    if not _eager(inputs):
+    if not eager(inputs):
         flat = [side for size in sizes for side in size]
         return list(getattr(torch.ops.lapcore, name)(inputs, flat, filter, border))
     if torch._C._get_tracing_state() is not None:
         raise RuntimeError(f"{name}: torch.jit.trace is not supported; use torch.compile or torch.export")
     if transformed():
         return list(_Linear.apply(name, sizes, filter, border, *inputs))  # type: ignore[no-untyped-call]
-    if differentiated(inputs):
+    if wants_gradient(inputs):
         return list(_Plain.apply(name, sizes, filter, border, *inputs))  # type: ignore[no-untyped-call]
     return _runs[name](inputs, sizes, filter, border)
 

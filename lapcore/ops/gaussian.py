@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Independent, Normal, register_kl
 
 from lapcore import backends
 from lapcore.ops import _check
+from lapcore.ops._registered import Registered, by_recomputation, save_all, saved
 from lapcore.ops.random import seed_tensor, signed64
 from lapcore.reference import gaussian as reference
 
@@ -47,7 +48,7 @@ def reparameterize(mean: Tensor, logvar: Tensor, seeds: Seeds = None, *, stream:
     Source: Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4.
     """
     _check_all(mean=mean, logvar=logvar)
-    z: Tensor = torch.ops.lapcore.reparameterize(mean, logvar, _seeds(seeds, mean), signed64("stream", stream))
+    z: Tensor = _draw(mean, logvar, _seeds(seeds, mean), signed64("stream", stream))
     return z
 
 
@@ -65,7 +66,7 @@ def gaussian_kl(
     Source: Kingma and Welling 2014, appendix B.
     """
     _check_all(mean=mean, logvar=logvar, prior_mean=prior_mean, prior_logvar=prior_logvar)
-    kl: Tensor = torch.ops.lapcore.gaussian_kl(mean, logvar, prior_mean, prior_logvar)
+    kl: Tensor = _kl(mean, logvar, prior_mean, prior_logvar)
     return kl
 
 
@@ -86,7 +87,7 @@ def reparameterize_kl(
     """
     _check_all(mean=mean, logvar=logvar, prior_mean=prior_mean, prior_logvar=prior_logvar)
     noise = _seeds(seeds, mean), signed64("stream", stream)
-    z, kl = torch.ops.lapcore.reparameterize_kl(mean, logvar, prior_mean, prior_logvar, *noise)
+    z, kl = _draw_and_kl(mean, logvar, prior_mean, prior_logvar, *noise)
     return z, kl
 
 
@@ -100,7 +101,7 @@ def gaussian_nll(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     Source: the density of the normal distribution.
     """
     _check_all(mean=mean, logvar=logvar, x=x)
-    nll: Tensor = torch.ops.lapcore.gaussian_nll(x, mean, logvar)
+    nll: Tensor = _nll(x, mean, logvar)
     return nll
 
 
@@ -250,100 +251,113 @@ def _sum_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _as(tensors: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients in the inputs' dtype: they are rounded once."""
-    return tuple(None if x is None else x.to(like.dtype) for x in tensors)
-
-
-def _scaled_noise(logvar: Tensor, seeds: Tensor, stream: int) -> Tensor:
-    noise: Tensor = torch.ops.lapcore.scaled_noise(logvar, seeds, stream)
-    return noise
-
-
 def _save_noise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *_, logvar, seeds, ctx.stream = inputs
+    _, logvar, seeds, ctx.stream = inputs
     ctx.save_for_backward(logvar, seeds)
-
-
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _save_both(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.stream = inputs
-    ctx.save_for_backward(*tensors)
 
 
 def _reparameterize_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if not ctx.needs_input_grad[1]:
         return grad, None, None, None
-    return grad, *_scaled_noise_backward(ctx, grad)
-
-
-def _scaled_noise_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """d/dlogvar [exp(logvar/2) noise] is half of it: the op is its own gradient, to any order."""
-    logvar, seeds = ctx.saved_tensors
-    return *_as([reference.chain(grad, _scaled_noise(logvar, seeds, ctx.stream) / 2)], logvar), None, None
+    return grad, _draw_gradient(grad, *ctx.saved_tensors, ctx.stream), None, None
 
 
 def _kl_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _as(reference.gaussian_kl_backward(grad, *ctx.saved_tensors), ctx.saved_tensors[0])
+    moments = ctx.saved_tensors
+    return _where_given(_kl_gradient(grad, *moments), moments)
 
 
 def _reparameterize_kl_backward(ctx: Any, grad_z: Tensor, grad_kl: Tensor) -> tuple[Tensor | None, ...]:
-    *moments, seeds = ctx.saved_tensors
-    mean, logvar, *_ = moments
-    d_mean, d_logvar, *d_prior = reference.gaussian_kl_backward(grad_kl, *moments)
-    d_logvar = d_logvar + reference.chain(grad_z, _scaled_noise(logvar, seeds, ctx.stream) / 2)
-    return *_as((d_mean + grad_z, d_logvar, *d_prior), mean), None, None
+    *moments, seeds, stream = saved(ctx)
+    found = _draw_and_kl_gradient(grad_z, grad_kl, *moments, seeds, stream)
+    return *_where_given(found, moments), None, None
 
 
-def _nll_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _as(reference.gaussian_nll_backward(grad, *ctx.saved_tensors), ctx.saved_tensors[0])
+def _nll_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    return tuple(_nll_gradient(grad, *ctx.saved_tensors))
 
 
-def _fake_sample(x: Tensor, *_: Any) -> Tensor:
+def _where_given(gradients: Sequence[Tensor], tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    found = iter(gradients)
+    return tuple(None if x is None else next(found) for x in tensors)
+
+
+def _like(x: Tensor) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _fake_noise(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty(x.shape, dtype=_sum_dtype(x), device=x.device)
-
-
-def _fake_rows(x: Tensor, *_: Any) -> Tensor:
+def _rows(x: Tensor) -> Tensor:
     return torch.empty(x.shape[:1], dtype=_sum_dtype(x), device=x.device)
 
 
-def _fake_both(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return _fake_sample(x), _fake_rows(x)
-
-
-def _register(
-    name: str, schema: str, fake: Callable[..., Any], save: Callable[..., None], backward: Callable[..., Any]
-) -> None:
-    """A torch.library op with its gradient. It is opaque, so a compiled graph cannot keep the noise it should
-    redraw."""
-
+def _run(name: str) -> Callable[..., Any]:
     def run(x: Tensor, *others: Any) -> Any:
         return getattr(backends.select("gaussian", [x]), name)(x, *others)
 
-    torch.library.define(f"lapcore::{name}", schema)
-    torch.library.impl(f"lapcore::{name}", "CompositeExplicitAutograd", run)
-    torch.library.register_fake(f"lapcore::{name}", fake)
-    torch.library.register_autograd(f"lapcore::{name}", backward, setup_context=save)
+    return run
+
+
+def _gradient(name: str, schema: str, fake: Callable[..., Any]) -> Registered:
+    """The gradient of an operation in one pass. It is opaque to torch.compile, so a graph cannot keep the noise it
+    should redraw."""
+    own = by_recomputation(getattr(reference, name))
+    return Registered(name, schema, _run(name), fake, save_all, own)
 
 
 _MOMENTS = "Tensor mean, Tensor logvar"
 _PRIOR = "Tensor? prior_mean, Tensor? prior_logvar"
 _NOISE = "Tensor seeds, SymInt stream"
-_register("reparameterize", f"({_MOMENTS}, {_NOISE}) -> Tensor", _fake_sample, _save_noise, _reparameterize_backward)
-_register("scaled_noise", f"(Tensor logvar, {_NOISE}) -> Tensor", _fake_noise, _save_noise, _scaled_noise_backward)
-_register("gaussian_kl", f"({_MOMENTS}, {_PRIOR}) -> Tensor", _fake_rows, _save_inputs, _kl_backward)
-_register(
+
+_draw_gradient = _gradient(
+    "reparameterize_backward",
+    f"(Tensor grad, Tensor logvar, {_NOISE}) -> Tensor",
+    lambda grad, logvar, *_: _like(logvar),
+)
+_kl_gradient = _gradient(
+    "gaussian_kl_backward",
+    f"(Tensor grad, {_MOMENTS}, {_PRIOR}) -> Tensor[]",
+    lambda grad, *moments: [_like(x) for x in moments if x is not None],
+)
+_draw_and_kl_gradient = _gradient(
+    "reparameterize_kl_backward",
+    f"(Tensor grad_z, Tensor grad_kl, {_MOMENTS}, {_PRIOR}, {_NOISE}) -> Tensor[]",
+    lambda grad_z, grad_kl, *rest: [_like(x) for x in rest[:4] if x is not None],
+)
+_nll_gradient = _gradient(
+    "gaussian_nll_backward",
+    f"(Tensor grad, Tensor x, {_MOMENTS}) -> Tensor[]",
+    lambda grad, *tensors: [_like(x) for x in tensors],
+)
+
+_draw = Registered(
+    "reparameterize",
+    f"({_MOMENTS}, {_NOISE}) -> Tensor",
+    _run("reparameterize"),
+    lambda mean, *_: _like(mean),
+    _save_noise,
+    _reparameterize_backward,
+)
+_kl = Registered(
+    "gaussian_kl",
+    f"({_MOMENTS}, {_PRIOR}) -> Tensor",
+    _run("gaussian_kl"),
+    lambda mean, *_: _rows(mean),
+    save_all,
+    _kl_backward,
+)
+_draw_and_kl = Registered(
     "reparameterize_kl",
     f"({_MOMENTS}, {_PRIOR}, {_NOISE}) -> (Tensor, Tensor)",
-    _fake_both,
-    _save_both,
+    _run("reparameterize_kl"),
+    lambda mean, *_: (_like(mean), _rows(mean)),
+    save_all,
     _reparameterize_kl_backward,
 )
-_register("gaussian_nll", f"(Tensor x, {_MOMENTS}) -> Tensor", _fake_rows, _save_inputs, _nll_backward)
+_nll = Registered(
+    "gaussian_nll",
+    f"(Tensor x, {_MOMENTS}) -> Tensor",
+    _run("gaussian_nll"),
+    lambda x, *_: _rows(x),
+    save_all,
+    _nll_backward,
+)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lapcore import backends
 from lapcore.ops import _check
-from lapcore.ops._linear import Size, Sizes, call, transformed
+from lapcore.ops._eager import transformed
+from lapcore.ops._linear import Size, Sizes, call
 from lapcore.ops.pyramid import BORDERS, apply_of
 from lapcore.reference import laplacian_loss as reference
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lapcore import backends
 from lapcore.ops._check import FLOATS
+from lapcore.ops._registered import Registered
 
 __all__ = ["bits", "normal", "uniform"]
 
@@ -43,7 +44,7 @@ def bits(
     Source: Salmon, Moraes, Dror and Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011.
     """
     shape, seed, signed_stream, place = _arguments(shape, seeds, stream, device)
-    words: Tensor = torch.ops.lapcore.random_bits(shape, seed, signed_stream, place)
+    words: Tensor = _bits(shape, seed, signed_stream, place)
     return words
 
 
@@ -67,7 +68,7 @@ def uniform(
     """
     _check_dtype("dtype", dtype)
     shape, seed, signed_stream, place = _arguments(shape, seeds, stream, device)
-    u: Tensor = torch.ops.lapcore.random_uniform(shape, seed, signed_stream, place, dtype)
+    u: Tensor = _uniform(shape, seed, signed_stream, place, dtype)
     return u
 
 
@@ -92,7 +93,7 @@ def normal(
     """
     _check_dtype("dtype", dtype)
     shape, seed, signed_stream, place = _arguments(shape, seeds, stream, device)
-    z: Tensor = torch.ops.lapcore.random_normal(shape, seed, signed_stream, place, dtype)
+    z: Tensor = _normal(shape, seed, signed_stream, place, dtype)
     return z
 
 
@@ -151,20 +152,18 @@ def _fake(
     return torch.empty(shape, dtype=dtype, device=device)
 
 
-def _register(name: str, schema: str) -> None:
-    """A torch.library op, opaque to torch.compile: traced through, one draw would be hundreds of nodes."""
+def _register(name: str, schema: str) -> Registered:
+    """Opaque to torch.compile: traced through, one draw would be hundreds of nodes."""
 
     def run(shape: Sequence[int], seeds: Tensor, stream: int, device: torch.device, *dtype: torch.dtype) -> Tensor:
-        backend = backends.select("random", [torch.empty(0, device=device)])
+        backend = backends.select_for("random", device)
         drawn: Tensor = getattr(backend, name)(shape, seeds, stream, device, *dtype)
         return drawn
 
-    torch.library.define(f"lapcore::random_{name}", schema)
-    torch.library.impl(f"lapcore::random_{name}", "CompositeExplicitAutograd", run)
-    torch.library.register_fake(f"lapcore::random_{name}", _fake)
+    return Registered(f"random_{name}", schema, run, _fake)
 
 
 _ARGUMENTS = "SymInt[] shape, Tensor seeds, SymInt stream, Device device"
-_register("bits", f"({_ARGUMENTS}) -> Tensor")
-_register("uniform", f"({_ARGUMENTS}, ScalarType dtype) -> Tensor")
-_register("normal", f"({_ARGUMENTS}, ScalarType dtype) -> Tensor")
+_bits = _register("bits", f"({_ARGUMENTS}) -> Tensor")
+_uniform = _register("uniform", f"({_ARGUMENTS}, ScalarType dtype) -> Tensor")
+_normal = _register("normal", f"({_ARGUMENTS}, ScalarType dtype) -> Tensor")

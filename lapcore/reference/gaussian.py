@@ -1,8 +1,10 @@
 """Diagonal Gaussians in plain PyTorch: the readable definition, and its gradients (Kingma & Welling 2014, app. B).
 
-Everything is computed in float32, or in float64 where an input is. Log-variances may be anything, infinities included:
-a result is exact where it is finite and infinite where it is not, and no infinity meets another, or zero, to make a
-NaN. The gradients are differentiable PyTorch themselves, in the dtype of the computation, so second derivatives follow.
+Everything is computed in float32, or in float64 where an input is; draws and gradients are rounded once to the inputs'
+dtype. Log-variances may be anything, infinities included: a result is exact where it is finite and infinite where it is
+not, and no infinity meets another, or zero, to make a NaN. The gradients are differentiable PyTorch themselves, so that
+second derivatives follow. Gradients come in the order of the tensors that they belong to; those of a prior that is not
+there are left out.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ from lapcore.reference import random
 
 
 def reparameterize(mean: Tensor, logvar: Tensor, seeds: Tensor, stream: int) -> Tensor:
-    """z = mean + exp(logvar/2) * noise, rounded once to the dtype of `mean`."""
-    return scaled_noise(logvar, seeds, stream).add_(mean).to(mean.dtype)
+    """z = mean + exp(logvar/2) * noise."""
+    return (_accumulated(mean) + _scaled_noise(logvar, seeds, stream)).to(mean.dtype)
 
 
-def scaled_noise(logvar: Tensor, seeds: Tensor, stream: int) -> Tensor:
-    """exp(logvar/2) * noise, in the accumulation dtype; twice the derivative of z with respect to `logvar`."""
+def reparameterize_backward(grad: Tensor, logvar: Tensor, seeds: Tensor, stream: int) -> Tensor:
+    """d/dlogvar = exp(logvar/2) * noise / 2, the noise drawn again; the gradient at the mean is `grad` itself."""
+    return _chain(grad, _scaled_noise(logvar, seeds, stream) / 2).to(logvar.dtype)
+
+
+def _scaled_noise(logvar: Tensor, seeds: Tensor, stream: int) -> Tensor:
     logvar = _accumulated(logvar)
-    noise = random.normal(logvar.shape, seeds, stream, logvar.device, logvar.dtype)
     root = _fourth_root(logvar)
-    return noise.mul_(root).mul_(root)
+    return random.normal(logvar.shape, seeds, stream, logvar.device, logvar.dtype) * root * root
 
 
 def gaussian_kl(mean: Tensor, logvar: Tensor, prior_mean: Tensor | None, prior_logvar: Tensor | None) -> Tensor:
@@ -44,14 +49,40 @@ def reparameterize_kl(
 
 def gaussian_kl_backward(
     grad: Tensor, mean: Tensor, logvar: Tensor, prior_mean: Tensor | None, prior_logvar: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of `gaussian_kl`: d/dmq = d / exp(lp) = -d/dmp, d/dlq = x'/2, d/dlp = -(x' + d^2 / exp(lp)) / 2."""
+) -> list[Tensor]:
+    """d/dmq = d / exp(lp) = -d/dmp, d/dlq = x'/2, d/dlp = -(x' + d^2 / exp(lp)) / 2."""
+    found = _kl_gradients(grad, mean, logvar, prior_mean, prior_logvar)
+    return [gradient.to(mean.dtype) for gradient in found]
+
+
+def reparameterize_kl_backward(
+    grad_z: Tensor,
+    grad_kl: Tensor,
+    mean: Tensor,
+    logvar: Tensor,
+    prior_mean: Tensor | None,
+    prior_logvar: Tensor | None,
+    seeds: Tensor,
+    stream: int,
+) -> list[Tensor]:
+    """The sums of both functions' gradients."""
+    d_mean, d_logvar, *d_prior = _kl_gradients(grad_kl, mean, logvar, prior_mean, prior_logvar)
+    d_logvar = d_logvar + _chain(grad_z, _scaled_noise(logvar, seeds, stream) / 2)
+    return [gradient.to(mean.dtype) for gradient in (d_mean + grad_z, d_logvar, *d_prior)]
+
+
+def _kl_gradients(
+    grad: Tensor, mean: Tensor, logvar: Tensor, prior_mean: Tensor | None, prior_logvar: Tensor | None
+) -> list[Tensor]:
     ratio, lp, whitened = _compare(mean, logvar, prior_mean, prior_logvar)
     excess = torch.expm1(ratio)
-    d_mean = chain(grad, _scale(whitened, -lp))
-    d_prior_mean = None if prior_mean is None else -d_mean
-    d_prior_logvar = None if prior_logvar is None else chain(grad, -(excess + whitened.square()) / 2)
-    return d_mean, chain(grad, excess / 2), d_prior_mean, d_prior_logvar
+    d_mean = _chain(grad, _scale(whitened, -lp))
+    found = [d_mean, _chain(grad, excess / 2)]
+    if prior_mean is not None:
+        found.append(-d_mean)
+    if prior_logvar is not None:
+        found.append(_chain(grad, -(excess + whitened.square()) / 2))
+    return found
 
 
 def gaussian_nll(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -62,13 +93,13 @@ def gaussian_nll(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     return _sum_rows(torch.where(square.isposinf(), square, square + lv + math.log(2 * math.pi))) / 2
 
 
-def gaussian_nll_backward(grad: Tensor, x: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `gaussian_nll`: d/dx = d / exp(logvar) = -d/dmean, d/dlogvar = (1 - d^2 / exp(logvar)) / 2; d = x -
-    mean."""
+def gaussian_nll_backward(grad: Tensor, x: Tensor, mean: Tensor, logvar: Tensor) -> list[Tensor]:
+    """d/dx = d / exp(logvar) = -d/dmean, d/dlogvar = (1 - d^2 / exp(logvar)) / 2; d = x - mean."""
     lv = _accumulated(logvar)
     whitened = _scale(_difference(_accumulated(x), _accumulated(mean)), -lv)
-    d_x = chain(grad, _scale(whitened, -lv))
-    return d_x, -d_x, chain(grad, (1 - whitened.square()) / 2)
+    d_x = _chain(grad, _scale(whitened, -lv))
+    found = d_x, -d_x, _chain(grad, (1 - whitened.square()) / 2)
+    return [gradient.to(x.dtype) for gradient in found]
 
 
 def _compare(
@@ -105,7 +136,7 @@ def _scale(d: Tensor, logvar: Tensor) -> Tensor:
     return d * root * root
 
 
-def chain(grad: Tensor, derivative: Tensor) -> Tensor:
+def _chain(grad: Tensor, derivative: Tensor) -> Tensor:
     """grad * derivative; grad[i] may stand for all of row i. What is not used (grad 0) has no gradient, even at inf."""
     grad = grad.reshape(*grad.shape, *(1,) * (derivative.ndim - grad.ndim))
     return grad * derivative.masked_fill(derivative.isinf() & (grad == 0), 0)

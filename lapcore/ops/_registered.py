@@ -1,0 +1,123 @@
+"""Operations with a gradient of their own, known to torch.library, that plain eager calls reach without its dispatcher.
+
+An operation's gradient is an operation too, of one pass; what that one's gradient is, its plain PyTorch reference knows
+(`by_recomputation`), so that derivatives of every order exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lapcore import backends
+from lapcore.ops._eager import eager, transformed, wants_gradient
+
+Save = Callable[[Any, tuple[Any, ...], Any], None]
+Backward = Callable[..., Any]
+
+
+class Registered:
+    """lapcore::name, called as a function.
+
+    schema: of its arguments and results, as torch.library takes it. run: computes it, on tensors of any backend. fake: the
+    same for torch.compile, shapes and dtypes only. save(ctx, inputs, output) and backward(ctx, *grads): as in an
+    autograd.Function; without them there is no gradient. A gradient is computed on the backend that was asked for forward.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schema: str,
+        run: Callable[..., Any],
+        fake: Callable[..., Any],
+        save: Save | None = None,
+        backward: Backward | None = None,
+    ) -> None:
+        op = f"lapcore::{name}"
+        torch.library.define(op, schema)
+        torch.library.impl(op, "CompositeExplicitAutograd", run)
+        torch.library.register_fake(op, fake)
+        self._run = run
+        self._dispatched = getattr(torch.ops.lapcore, name).default
+        self._function: type[torch.autograd.Function] | None = None
+        if save is not None and backward is not None:
+            remember, differentiate = _on_one_backend(save, backward)
+            torch.library.register_autograd(op, differentiate, setup_context=remember)
+            self._function = _function(run, remember, differentiate)
+
+    def __call__(self, *arguments: Any) -> Any:
+        tensors = [x for x in arguments if isinstance(x, Tensor)]
+        if not eager(tensors) or transformed() or torch._C._get_tracing_state() is not None:
+            return self._dispatched(*arguments)
+        if self._function is not None and wants_gradient(tensors):
+            return self._function.apply(*arguments)  # type: ignore[no-untyped-call]
+        return self._run(*arguments)
+
+
+def _on_one_backend(save: Save, backward: Backward) -> tuple[Callable[..., None], Backward]:
+    def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.backend = backends.asked_for()
+        save(ctx, inputs, output)
+
+    def differentiate(ctx: Any, *grads: Any) -> Any:
+        with backends.asking_for(ctx.backend):
+            return backward(ctx, *grads)
+
+    return remember, differentiate
+
+
+def _function(run: Callable[..., Any], save: Save, backward: Backward) -> type[torch.autograd.Function]:
+    """The older form of a Function, which costs a third of what one with setup_context does."""
+
+    class Plain(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            output = run(*arguments)
+            save(ctx, arguments, output)
+            return tuple(output) if isinstance(output, list) else output  # autograd sees nothing in a list
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return backward(ctx, *grads)
+
+    return Plain
+
+
+def save_all(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keeps the tensors among the inputs, and the rest as `ctx.rest`: `saved(ctx)` gives them all back in order."""
+    ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in inputs))
+    ctx.rest = [None if isinstance(x, Tensor) else x for x in inputs]
+
+
+def saved(ctx: Any) -> list[Any]:
+    return [x if x is not None else other for x, other in zip(ctx.saved_tensors, ctx.rest, strict=True)]
+
+
+def by_recomputation(reference: Callable[..., Any]) -> Backward:
+    """The gradient of an operation that saved all its inputs: computed again in plain PyTorch, which autograd knows."""
+
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        inputs, further = saved(ctx), torch.is_grad_enabled()
+        wanted = [i for i, needed in enumerate(ctx.needs_input_grad) if needed]
+        with torch.enable_grad():
+            for i in wanted:
+                inputs[i] = inputs[i].view_as(inputs[i]) if further else inputs[i].detach().requires_grad_()
+            outputs, incoming = _flat(reference(*inputs)), _flat(grads)
+            found = torch.autograd.grad(
+                outputs, [inputs[i] for i in wanted], incoming, allow_unused=True, create_graph=further
+            )
+        result: list[Tensor | None] = [None] * len(inputs)
+        for i, grad in zip(wanted, found, strict=True):
+            result[i] = grad
+        return tuple(result)
+
+    return backward
+
+
+def _flat(outputs: Any) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    return [x for each in outputs for x in _flat(each)]
