@@ -1,0 +1,196 @@
+// Elementary functions in float32 out of IEEE additions and multiplications, each rounded by itself, and one square
+// root: the same bits on every CPU and GPU, as long as nothing is contracted (-ffp-contract=off, -fmad=false).
+// lapcore/reference/random.py and kernels/_noise.py do what normals need of it operation by operation.
+//
+// V is float, or a vector of floats (GCC's vector extension, cpu/simd.h). double, where speed does not count, goes to
+// the C++ library. Polynomials are minimax fits with coefficients rounded to float32 one after the other.
+//
+// `static`: each instruction set compiles its own copy, lest the linker hand AVX-512 code to the baseline.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "common/hd.h"
+
+#define LAPCORE_MATH LAPCORE_HD static inline __attribute__((always_inline))
+
+namespace lapcore {
+
+// The signed integers of V's width: a comparison of vectors has them.
+template <class V>
+struct IntegersOf {
+    using type = decltype(V{} < V{});
+};
+template <>
+struct IntegersOf<float> {
+    using type = std::int32_t;
+};
+template <class V>
+using Integers = typename IntegersOf<V>::type;
+
+template <class To, class From>
+LAPCORE_MATH To same_bits(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+// 1.5 * 2^23: a sum with it is rounded to an integer, which is then found in its low bits.
+constexpr float kRounder = 0x1.8p23f;
+constexpr std::int32_t kRounderBits = 0x4b400000;
+constexpr std::int32_t kSignBit = INT32_MIN;
+
+// n, |n| <= 2^22.
+template <class V>
+LAPCORE_MATH V float_of(Integers<V> n) {
+    return same_bits<V>(n + kRounderBits) - kRounder;
+}
+
+template <class V>
+LAPCORE_MATH V square_root(V x) {
+    if constexpr (std::is_same_v<V, float>) {
+        return sqrtf(x);
+    } else {
+        for (std::size_t i = 0; i < sizeof(V) / sizeof(float); ++i) x[i] = sqrtf(x[i]);
+        return x;
+    }
+}
+
+template <class V>
+LAPCORE_MATH V clamped(V x, float low, float high) {
+    x = x < low ? V{} + low : x;
+    return x > high ? V{} + high : x;
+}
+
+// e^r = 1 + p with r = x - n ln 2, |r| <= ln 2 / 2.
+template <class V>
+struct Exponential {
+    V p;
+    Integers<V> n;
+};
+
+template <class V>
+LAPCORE_MATH Exponential<V> exponential(V x) {
+    const V rounded = x * 0x1.715476p0f + kRounder, n = rounded - kRounder;
+    const V r = x - n * 0x1.63p-1f - n * -0x1.bd0106p-13f;
+    V q = r * 0x1.a6a8p-13f + 0x1.6d45cap-10f;
+    q = q * r + 0x1.110cecp-7f;
+    q = q * r + 0x1.5554eep-5f;
+    q = q * r + 0x1.555558p-3f;
+    q = q * r + 0.5f;
+    return {q * r * r + r, same_bits<Integers<V>>(rounded) - kRounderBits};
+}
+
+// 2^n, -127 < n < 128.
+template <class V>
+LAPCORE_MATH V power_of_two(Integers<V> n) {
+    return same_bits<V>((n + 127) << 23);
+}
+
+// e^x for |x| <= 87, where it is a normal number.
+template <class V>
+LAPCORE_MATH V exp_within(V x) {
+    const Exponential<V> e = exponential(x);
+    return (e.p + 1.0f) * power_of_two<V>(e.n);
+}
+
+// e^x - 1 for |x| <= 87.
+template <class V>
+LAPCORE_MATH V expm1_within(V x) {
+    const Exponential<V> e = exponential(x);
+    const V scale = power_of_two<V>(e.n);
+    return e.p * scale + (scale - 1.0f);
+}
+
+// e^x, subnormal results and infinity included; 2^n in two steps.
+template <class V>
+LAPCORE_MATH V exp_of(V x) {
+    const Exponential<V> e = exponential(clamped(x, -104.0f, 89.0f));
+    const Integers<V> half = e.n >> 1;
+    return (e.p + 1.0f) * power_of_two<V>(half) * power_of_two<V>(e.n - half);
+}
+
+template <class V>
+LAPCORE_MATH V expm1_of(V x) {
+    const Exponential<V> e = exponential(clamped(x, -87.0f, 89.0f));
+    const V half = power_of_two<V>(e.n - 1);  // 2^128 is beyond the numbers
+    return (e.p * half + (half - 0.5f)) * 2.0f;
+}
+
+// ln x for a positive normal number: x = m 2^e with m in [sqrt(1/2), sqrt(2)), ln x = e ln 2 + ln(1 + f), f = m - 1.
+template <class V>
+LAPCORE_MATH V log_of_normal(V x) {
+    const auto bits = same_bits<Integers<V>>(x);
+    const Integers<V> exponent = (bits - 0x3f3504f3) >> 23;
+    const V e = float_of<V>(exponent);
+    const V f = same_bits<V>(bits - exponent * (1 << 23)) - 1.0f;
+    V p = f * -0x1.420384p-4f + 0x1.07d7b8p-3f;
+    p = p * f + -0x1.0cdf2cp-3f;
+    p = p * f + 0x1.226d02p-3f;
+    p = p * f + -0x1.54789p-3f;
+    p = p * f + 0x1.99a5aap-3f;
+    p = p * f + -0x1.00022p-2f;
+    p = p * f + 0x1.55554ap-2f;
+    const V square = f * f;
+    const V tail = p * f * square - square * 0.5f + e * -0x1.bd0106p-13f;
+    return tail + f + e * 0x1.63p-1f;
+}
+
+// ln x for any x: -inf at 0, NaN below.
+template <class V>
+LAPCORE_MATH V log_of(V x) {
+    const V infinity = V{} + HUGE_VALF, nan = infinity - infinity;
+    const auto subnormal = x < 0x1p-126f;
+    V y = log_of_normal(subnormal ? x * 0x1p23f : x);
+    y = subnormal ? y - 0x1.fe2804p3f : y;  // 23 ln 2
+    y = x < HUGE_VALF ? y : x;              // infinity and NaN stay
+    y = x > 0.0f ? y : x;                   // NaN stays
+    y = x < 0.0f ? nan : y;
+    return x == 0.0f ? -infinity : y;
+}
+
+// ln(1 + x) for x >= 0: the rounding of 1 + x is made good to first order.
+template <class V>
+LAPCORE_MATH V log1p_of(V x) {
+    const V sum = x + 1.0f;
+    const V y = log_of_normal(sum) - ((sum - 1.0f) - x) / sum;
+    return x < HUGE_VALF ? y : x;
+}
+
+LAPCORE_MATH double exp_of(double x) { return exp(x); }
+LAPCORE_MATH double expm1_of(double x) { return expm1(x); }
+LAPCORE_MATH double log_of(double x) { return log(x); }
+LAPCORE_MATH double log1p_of(double x) { return log1p(x); }
+
+template <class V>
+struct CosSin {
+    V cos, sin;
+};
+
+// cos(2 pi t) and sin(2 pi t) for |t| <= 1: t = q/4 + y with |y| <= 1/8, which is exact.
+template <class V>
+LAPCORE_MATH CosSin<V> cos_sin_of_turn(V t) {
+    const V rounded = t * 4.0f + kRounder;
+    const V y = t - (rounded - kRounder) * 0.25f;
+    const auto quarter = same_bits<Integers<V>>(rounded);
+    const V s = y * y;
+    V sin = s * -0x1.2f7c3ep6f + 0x1.466be6p6f;
+    sin = sin * s + -0x1.4abbeep5f;
+    sin = (sin * s + 0x1.921fb6p2f) * y;
+    V cos = s * -0x1.4eb114p6f + 0x1.03b18ep6f;
+    cos = cos * s + -0x1.3bd3a2p4f;
+    cos = cos * s + 1.0f;
+    const auto odd = (quarter & 1) != 0;
+    const V first = odd ? sin : cos, second = odd ? cos : sin;
+    // Negative in the quarters 1 and 2, and 2 and 3.
+    const Integers<V> cos_sign = -(((quarter + 1) >> 1) & 1) & kSignBit, sin_sign = -((quarter >> 1) & 1) & kSignBit;
+    return {same_bits<V>(same_bits<Integers<V>>(first) ^ cos_sign),
+            same_bits<V>(same_bits<Integers<V>>(second) ^ sin_sign)};
+}
+
+}  // namespace lapcore
