@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lapcore import backends
 from lapcore.ops import _check
+from lapcore.ops._registered import Registered, by_recomputation, save_all, saved
 from lapcore.reference import parzen as reference
 
 
@@ -35,21 +36,23 @@ def parzen_log_likelihood(x: Tensor, samples: Tensor, sigma: float | Sequence[fl
     """
     sigmas = _sigmas(sigma)
     _check_both(x, samples)
-    result: Tensor = torch.ops.lapcore.parzen_log_likelihood(_rows(x), _rows(samples), sigmas)
+    result: Tensor = _log_likelihood(_rows(x), _rows(samples), sigmas)
     return result if isinstance(sigma, Sequence | Tensor) else result[0]
 
 
-def _sigmas(sigma: object) -> list[float]:
+def _sigmas(sigma: float | Sequence[float] | Tensor) -> list[float]:
     if isinstance(sigma, Tensor):
         if sigma.dim() != 1 or sigma.is_complex() or sigma.dtype == torch.bool:
             raise ValueError(f"sigma: expected a 1-D tensor of real numbers, got {sigma.dtype} {tuple(sigma.shape)}")
-        sigma = sigma.tolist()
-    numbers = list(sigma) if isinstance(sigma, Sequence) and not isinstance(sigma, str) else [sigma]
-    if not all(isinstance(s, int | float) and not isinstance(s, bool) for s in numbers):
+        numbers: Sequence[object] = sigma.tolist()
+    else:
+        numbers = sigma if isinstance(sigma, Sequence) and not isinstance(sigma, str) else [sigma]
+    found = [float(s) for s in numbers if isinstance(s, int | float) and not isinstance(s, bool)]
+    if len(found) < len(numbers):
         raise TypeError(f"sigma: expected a number, a sequence of numbers or a 1-D tensor, got {sigma!r}")
-    if not numbers or not all(0 < s < math.inf for s in numbers):
+    if not found or not all(0 < s < math.inf for s in found):
         raise ValueError(f"sigma: expected positive finite numbers, at least one, got {sigma!r}")
-    return [float(s) for s in numbers]
+    return found
 
 
 def _check_both(x: Tensor, samples: Tensor) -> None:
@@ -80,15 +83,29 @@ def _fake(x: Tensor, samples: Tensor, sigmas: list[float]) -> Tensor:
     return torch.empty((len(sigmas), x.shape[0]), dtype=dtype, device=x.device)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor, list[float]], output: Tensor) -> None:
-    x, samples, ctx.sigmas = inputs
-    ctx.save_for_backward(x, samples)
-
-
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    at_x, at_samples = torch.ops.lapcore.parzen_backward(grad, *ctx.saved_tensors, ctx.sigmas)
+    at_x, at_samples = _gradient(grad, *saved(ctx))
     return at_x, at_samples, None
 
 
 def _fake_backward(grad: Tensor, x: Tensor, samples: Tensor, sigmas: list[float]) -> tuple[Tensor, Tensor]:
-    return tuple(torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (x, samples))  # type: ignore[return-value]
+    at_x, at_samples = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (x, samples))
+    return at_x, at_samples
+
+
+_gradient = Registered(
+    "parzen_log_likelihood_backward",
+    "(Tensor grad, Tensor x, Tensor samples, float[] sigmas) -> (Tensor, Tensor)",
+    reference.parzen_log_likelihood_backward,
+    _fake_backward,
+    save_all,
+    by_recomputation(reference.parzen_log_likelihood_backward_dense),
+)
+_log_likelihood = Registered(
+    "parzen_log_likelihood",
+    "(Tensor x, Tensor samples, float[] sigmas) -> Tensor",
+    _run,
+    _fake,
+    save_all,
+    _backward,
+)

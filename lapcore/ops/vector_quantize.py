@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lapcore import backends
 from lapcore.ops import _check
+from lapcore.ops._registered import Registered
 from lapcore.reference import vector_quantize as reference
 
 
@@ -17,9 +18,9 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
 
     Shapes: z (..., D), the vectors in the last dimension (of images (N, D, H, W): z.movedim(1, -1)), any strides; codebook (K, D),
         K, D >= 1 -> quantized (..., D), contiguous, and indices (...), int64, in [0, K).
-    Dtypes: float16, bfloat16, float32, float64, one for both and for quantized, which holds codes to the bit. Distances are compared
-        as |e|^2 / 2 - z . e in float32 (float64 for float64): two codes that are equally far to within its rounding may change
-        places. A code that is not finite is never the nearest; a vector with a NaN gets index 0; one with an infinity, any index.
+    Dtypes: float16, bfloat16, float32, float64, one for both and for quantized, which holds codes to the bit. Distances are
+        compared as |e|^2 / 2 - z . e in float32 (float64 for float64): codes equally far to within its rounding may change
+        places. A code that is not finite is never the nearest; a vector with a NaN gets index 0; one with an infinity, any.
     Gradient: straight-through: that of quantized goes to z as it is, none to the codebook. Losses that move the codebook are
         taken of codebook[indices]; lapcore.nn.VectorQuantizer has them.
     Memory: beside the results O(N + K), never an (N, K) table. Determinism: the same bits for the same call on one backend.
@@ -27,7 +28,7 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     Source: van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning, 2017, equations 1 and 2.
     """
     _check_both(z, codebook)
-    quantized, indices = torch.ops.lapcore.vector_quantize(z, codebook.detach())
+    quantized, indices = _quantize(z, codebook.detach())
     return quantized, indices
 
 
@@ -63,7 +64,6 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None]:
     return grad, None
 
 
-torch.library.define("lapcore::vector_quantize", "(Tensor z, Tensor codebook) -> (Tensor, Tensor)")
-torch.library.impl("lapcore::vector_quantize", "CompositeExplicitAutograd", _run)
-torch.library.register_fake("lapcore::vector_quantize", _fake)
-torch.library.register_autograd("lapcore::vector_quantize", _backward, setup_context=_save)
+_quantize = Registered(
+    "vector_quantize", "(Tensor z, Tensor codebook) -> (Tensor, Tensor)", _run, _fake, _save, _backward
+)

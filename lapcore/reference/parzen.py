@@ -23,32 +23,36 @@ def parzen_log_likelihood(x: Tensor, samples: Tensor, sigmas: Sequence[float]) -
     What is not finite, or whose square is not, is infinitely far from everything: -inf, never NaN. Only a NaN makes NaN: one in x
     for its row, one in the samples for all rows.
     """
+    x, samples = x.contiguous(), samples.contiguous()
     centre, compute = _centre(samples), _compute(x)
     parts = []
-    for rows in x.split(ROWS):
+    for rows in torch.split(x, ROWS):
         rows = rows.to(compute) - centre
         least, sums = _normalisers(rows, samples, centre, sigmas)
         norms = rows.square().sum(1) / 2
         half = torch.where(least < _largest(least), (least + norms).clamp_min(0), math.inf)
         parts.append(_assemble(half.where(~norms.isnan(), math.nan), sums, samples, sigmas).to(compute))
-    broken = torch.stack([tile.isnan().any() for tile in samples.split(SAMPLES)]).any()
+    broken = torch.stack([tile.isnan().any() for tile in torch.split(samples, SAMPLES)]).any()
     return torch.cat(parts, 1).masked_fill_(broken, math.nan)
 
 
-def parzen_backward(grad: Tensor, x: Tensor, samples: Tensor, sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
+def parzen_log_likelihood_backward(
+    grad: Tensor, x: Tensor, samples: Tensor, sigmas: Sequence[float]
+) -> tuple[Tensor, Tensor]:
     """The gradients at x and at the samples, rounded once to their dtype; grad is (S, N).
 
     With w_ni = sum_s grad_sn / sigma_s^2 softmax_i(-||x_n - mu_i||^2 / (2 sigma_s^2)): dx_n = sum_i w_ni (mu_i - x_n) and
     dmu_i = sum_n w_ni (x_n - mu_i). The softmax is found anew: a log-likelihood in the thousands is rounded too coarsely for it.
     """
+    x, samples = x.contiguous(), samples.contiguous()
     centre, compute = _centre(samples), _compute(x)
     at_rows: list[Tensor] = []
     at_samples = torch.zeros(samples.shape, dtype=compute, device=x.device)
-    for rows, grads in zip(x.split(ROWS), grad.split(ROWS, 1), strict=True):
+    for rows, grads in zip(torch.split(x, ROWS), torch.split(grad, ROWS, 1), strict=True):
         rows = rows.to(compute) - centre
         least, sums = _normalisers(rows, samples, centre, sigmas)
         at = torch.zeros_like(rows)
-        for tile, at_tile in zip(samples.split(SAMPLES), at_samples.split(SAMPLES), strict=True):
+        for tile, at_tile in zip(torch.split(samples, SAMPLES), torch.split(at_samples, SAMPLES), strict=True):
             tile = tile.to(compute) - centre
             weights = _weights(_scores(rows, tile) - least[:, None], sums, grads, sigmas)
             at += weights @ tile - weights.sum(1, keepdim=True) * rows
@@ -57,8 +61,10 @@ def parzen_backward(grad: Tensor, x: Tensor, samples: Tensor, sigmas: Sequence[f
     return torch.cat(at_rows), at_samples.to(x.dtype)
 
 
-def parzen_backward_dense(grad: Tensor, x: Tensor, samples: Tensor, sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """`parzen_backward` as one differentiable expression over an (N, M) table: what second derivatives are taken of."""
+def parzen_log_likelihood_backward_dense(
+    grad: Tensor, x: Tensor, samples: Tensor, sigmas: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """The same gradients as one differentiable expression over an (N, M) table: what second derivatives are taken of."""
     compute = _compute(x)
     centre = _centre(samples.detach())
     rows, centred = x.to(compute) - centre, samples.to(compute) - centre
@@ -102,7 +108,7 @@ def _normalisers(rows: Tensor, samples: Tensor, centre: Tensor, sigmas: Sequence
     """For each row the least score over all samples, (n,), and sum_i exp(-(score_i - least) / sigma^2), (S, n)."""
     least = rows.new_full((len(rows),), _largest(rows))
     sums = rows.new_zeros(len(sigmas), len(rows))
-    for tile in samples.split(SAMPLES):
+    for tile in torch.split(samples, SAMPLES):
         scores = _scores(rows, tile.to(rows.dtype) - centre)
         lower = torch.minimum(least, scores.amin(1))
         scores -= lower[:, None]
@@ -118,12 +124,14 @@ def _assemble(half: Tensor, sums: Tensor, samples: Tensor, sigmas: Sequence[floa
     count, dimensions = samples.shape
     result = torch.log(sums.double()) - math.log(count)
     for row, sigma in zip(result, sigmas, strict=True):
-        row -= half.double() * _precision(sigma, torch.float64) + dimensions * (math.log(sigma) + math.log(2 * math.pi) / 2)
+        row -= half.double() * _precision(sigma, torch.float64) + dimensions * (
+            math.log(sigma) + math.log(2 * math.pi) / 2
+        )
     return result
 
 
 def _weights(excess: Tensor, sums: Tensor, grads: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """w of `parzen_backward` for a tile, from what its scores exceed the least of their row by."""
+    """w of `parzen_log_likelihood_backward` for a tile, from what its scores exceed the least of their row by."""
     largest = _largest(excess)
     weights = torch.zeros_like(excess)
     for total, grad, sigma in zip(sums, grads, sigmas, strict=True):

@@ -17,7 +17,8 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     ||z - e||^2 / 2 is the score |e|^2 / 2 - z . e up to what is the same for all codes. It is taken in float32 (float64 for
     float64); a score that is NaN is never the least, and a row of none but such scores has index 0.
     """
-    indices = torch.cat([_nearest(rows, codebook) for rows in z.split(ROWS)])
+    z, codebook = z.contiguous(), codebook.contiguous()
+    indices = torch.cat([_nearest(rows, codebook) for rows in torch.split(z, ROWS)])
     return codebook.index_select(0, indices), indices
 
 
