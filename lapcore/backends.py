@@ -43,7 +43,7 @@ ROOMS = {
 NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
-    "cuda": frozenset({"pyramid"}),
+    "cuda": frozenset({"parzen", "pyramid", "vector_quantize"}),
     "triton": frozenset({"pyramid"}),
     "cpu": frozenset({"pyramid"}),
 }
