@@ -135,13 +135,13 @@ __global__ void __launch_bounds__(kTileThreads) likelihood_kernel(const __grid_c
     const int s = static_cast<int>(at / rows);
     const S precision = problem.precision[s];
     S least = kFar<S>;
-#pragma unroll 1
+#pragma unroll 4
     for (int part = 0; part < problem.parts.count; ++part) {
         const S other = problem.least[part * rows + row];
         least = other < least ? other : least;
     }
     double sum = 0;
-#pragma unroll 1
+#pragma unroll 4
     for (int part = 0; part < problem.parts.count; ++part) {
         const S scale = share(problem.least[part * rows + row] - least, precision);
         sum += double(problem.sums[(std::int64_t{part} * problem.sigmas + s) * rows + row]) * double(scale);

@@ -62,10 +62,8 @@ struct Parts {
 
     template <class T>
     static Parts of(std::int64_t columns) {
-        constexpr int kLeast = 8, kMost = 32;
-        const int tiles = static_cast<int>(tiles_of<T>(columns));
-        const int wanted = tiles / kLeast < 1 ? 1 : tiles / kLeast > kMost ? kMost : tiles / kLeast;
-        const int each = (tiles + wanted - 1) / wanted;
+        constexpr int kMost = 32;  // what is kept of each row and part is to be little
+        const int tiles = static_cast<int>(tiles_of<T>(columns)), each = (tiles + kMost - 1) / kMost;
         return {tiles, each, (tiles + each - 1) / each};
     }
 };

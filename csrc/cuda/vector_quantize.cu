@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kTileThreads) gather_kernel(const __grid_const
     const std::int64_t row = std::int64_t{blockIdx.x} * (kTileThreads / 32) + threadIdx.x / 32;
     if (row >= rows) return;
     Nearest<Sum<T>> nearest;
-#pragma unroll 1
+#pragma unroll 4
     for (int part = 0; part < problem.parts.count; ++part) {
         nearest.take(problem.scores[part * rows + row], problem.found[part * rows + row]);
     }

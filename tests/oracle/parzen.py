@@ -26,7 +26,8 @@ def _log_normaliser(dimensions: int, sigma: float) -> float:
 
 
 def _logmeanexp(t: Array) -> Array:
-    return np.logaddexp.reduce(t, axis=1) - np.log(t.shape[1])
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp.reduce(t, axis=1) - np.log(t.shape[1])
 
 
 def parzen_log_likelihood(x: Array, samples: Array, sigma: float) -> Array:
