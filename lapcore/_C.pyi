@@ -45,6 +45,9 @@ def laplacian_loss(
     loss: int,
     grad: Tensor | None,
 ) -> None: ...
+def vector_quantize(
+    dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int
+) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,

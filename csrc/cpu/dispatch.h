@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "cpu/pyramid.h"
+#include "cpu/vector_quantize.h"
 
 namespace lapcore {
 
 struct Kernels {
     const char* name;
     PyramidKernels pyramid;
+    VectorQuantizeKernels vector_quantize;
 };
 
 const Kernels& kernels();

@@ -398,9 +398,10 @@ const PyramidKernels pyramid{
 
 }  // namespace
 
+extern const VectorQuantizeKernels vector_quantize;
 extern const Kernels kernels;
 #define LAPCORE_NAME_OF(isa) #isa
 #define LAPCORE_NAME(isa) LAPCORE_NAME_OF(isa)
-const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid};
+const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid, vector_quantize};
 
 }  // namespace lapcore::LAPCORE_ISA

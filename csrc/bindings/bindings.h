@@ -1,0 +1,10 @@
+// The functions of lapcore._C, one file per family.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace lapcore {
+
+void bind_vector_quantize(pybind11::module_& m);
+
+}  // namespace lapcore
