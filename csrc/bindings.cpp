@@ -128,6 +128,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("collapse", &collapse, arg("dtype"), arg("border"), arg("threads"), arg("pyramid"), arg("out"), arg("work"));
     m.def("laplacian_loss", &laplacian_loss, arg("dtype"), arg("border"), arg("threads"), arg("input"), arg("target"),
           arg("masks"), arg("sizes"), arg("samples"), arg("weighted"), arg("coefficients"), arg("loss"), arg("grad"));
+    bind_parzen(m);
     bind_vector_quantize(m);
 #if defined(LAPCORE_CUDA)
     cuda::bind(m);

@@ -5,6 +5,7 @@
 
 namespace lapcore {
 
+void bind_parzen(pybind11::module_& m);
 void bind_vector_quantize(pybind11::module_& m);
 
 }  // namespace lapcore

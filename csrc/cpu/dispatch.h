@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/parzen.h"
 #include "cpu/pyramid.h"
 #include "cpu/vector_quantize.h"
 
@@ -13,6 +14,7 @@ struct Kernels {
     const char* name;
     PyramidKernels pyramid;
     VectorQuantizeKernels vector_quantize;
+    ParzenKernels parzen;
 };
 
 const Kernels& kernels();

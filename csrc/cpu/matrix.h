@@ -95,12 +95,12 @@ LAPCORE_INLINE void multiply(const C* a, std::int64_t stride, const C* b, std::i
 inline std::int64_t blocks_of(std::int64_t depth) { return (depth + kDepth - 1) / kDepth; }
 inline std::int64_t tiles_of(std::int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
 
-// a, of tiles_of(rows) tiles: read(row, first, n, to) gives n numbers of a row from the first on. Tile t and depth
-// block d begin at t * tile_stride + d * block_stride. Rows that are missing in the last tile are zero.
+// a, of `padded` rows, those from `rows` on zero: read(row, first, n, to) gives n numbers of a row from the first on.
+// Tile t and depth block d begin at t * tile_stride + d * block_stride.
 template <class C, class Read>
-void pack_rows(std::int64_t rows, std::int64_t depth, std::int64_t tile_stride, std::int64_t block_stride, C* a,
-               const Read& read) {
-    for (std::int64_t r = 0; r < tiles_of(rows) * kTileRows; ++r) {
+void pack_rows(std::int64_t rows, std::int64_t padded, std::int64_t depth, std::int64_t tile_stride,
+               std::int64_t block_stride, C* a, const Read& read) {
+    for (std::int64_t r = 0; r < padded; ++r) {
         C* const to = a + r / kTileRows * tile_stride + r % kTileRows * kDepth;
         for (std::int64_t d = 0; d < blocks_of(depth); ++d) {
             const std::int64_t n = std::min(depth - d * kDepth, kDepth);

@@ -399,9 +399,10 @@ const PyramidKernels pyramid{
 }  // namespace
 
 extern const VectorQuantizeKernels vector_quantize;
+extern const ParzenKernels parzen;
 extern const Kernels kernels;
 #define LAPCORE_NAME_OF(isa) #isa
 #define LAPCORE_NAME(isa) LAPCORE_NAME_OF(isa)
-const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid, vector_quantize};
+const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid, vector_quantize, parzen};
 
 }  // namespace lapcore::LAPCORE_ISA

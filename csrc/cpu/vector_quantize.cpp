@@ -14,6 +14,7 @@
 
 #include "cpu/convert.h"
 #include "cpu/matrix.h"
+#include "cpu/rows.h"
 #include "cpu/threads.h"
 
 namespace lapcore::LAPCORE_ISA {
@@ -56,7 +57,7 @@ public:
             for (const C x : code) square += double(x) * double(x);
             if (C(square) <= std::numeric_limits<C>::max()) biases_[std::size_t(k)] = C(-square / 2);
         }
-        pack_rows(codes.shape[0], depth_, tile_, kBlock, packed_.data(), read);
+        pack_rows(codes.shape[0], size_, depth_, tile_, kBlock, packed_.data(), read);
     }
 
     // Of kTileColumns rows of z, transposed.
@@ -94,15 +95,15 @@ void nearest(int threads, const View& z, const View& codes, T* quantized, std::i
     const std::int64_t rows = z.shape[0], depth = z.width();
     const Codebook<T> codebook(codes);
     parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](std::int64_t task) {
-        std::vector<C> columns(std::size_t(blocks_of(depth) * kDepth * kTileColumns<C>));
+        const Buffer<C> columns(blocks_of(depth) * kDepth * kTileColumns<C>);
         const std::int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
         for (std::int64_t first = task * kRowsPerTask; first < end; first += kTileColumns<C>) {
             const std::int64_t count = std::min(end - first, kTileColumns<C>);
-            pack_columns(count, depth, columns.data(),
+            pack_columns(count, depth, columns.get(),
                          [&](std::int64_t column, std::int64_t from, std::int64_t n, C* to) {
                              load_row(row_of<T>(z, first + column) + from, 1, n, to);
                          });
-            codebook.nearest(columns.data(), indices + first, count);
+            codebook.nearest(columns.get(), indices + first, count);
             for (std::int64_t i = first; i < first + count; ++i)
                 std::memcpy(quantized + i * depth, row_of<T>(codes, indices[i]), std::size_t(depth) * sizeof(T));
         }
