@@ -1,11 +1,13 @@
-// The functions of lapcore._C, one file per family.
+// The functions of lapcore._C, family by family.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 namespace lapcore {
 
+void bind_gaussian(pybind11::module_& m);
 void bind_parzen(pybind11::module_& m);
+void bind_random(pybind11::module_& m);
 void bind_vector_quantize(pybind11::module_& m);
 
 }  // namespace lapcore

@@ -4,17 +4,21 @@
 #include <string>
 #include <vector>
 
+#include "cpu/gaussian.h"
 #include "cpu/parzen.h"
 #include "cpu/pyramid.h"
+#include "cpu/random.h"
 #include "cpu/vector_quantize.h"
 
 namespace lapcore {
 
 struct Kernels {
     const char* name;
-    PyramidKernels pyramid;
-    VectorQuantizeKernels vector_quantize;
-    ParzenKernels parzen;
+    const PyramidKernels& pyramid;
+    const RandomKernels& random;
+    const GaussianKernels& gaussian;
+    const VectorQuantizeKernels& vector_quantize;
+    const ParzenKernels& parzen;
 };
 
 const Kernels& kernels();

@@ -20,8 +20,6 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-extern const ParzenKernels parzen;
-
 namespace {
 
 constexpr std::int64_t kFlush = 256;
@@ -224,7 +222,8 @@ private:
 
 }  // namespace
 
-const ParzenKernels parzen{
+extern const ParzenKernels parzen_kernels;
+const ParzenKernels parzen_kernels{
     [](DType dtype, int threads, const View& x, const View& samples, const std::vector<double>& sigmas, void* result) {
         const auto run = [&](auto t) {
             using T = decltype(t);

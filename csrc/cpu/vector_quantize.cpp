@@ -19,8 +19,6 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-extern const VectorQuantizeKernels vector_quantize;
-
 namespace {
 
 constexpr std::int64_t kRowsPerTask = 256;
@@ -112,7 +110,8 @@ void nearest(int threads, const View& z, const View& codes, T* quantized, std::i
 
 }  // namespace
 
-const VectorQuantizeKernels vector_quantize{
+extern const VectorQuantizeKernels vector_quantize_kernels;
+const VectorQuantizeKernels vector_quantize_kernels{
     [](DType dtype, int threads, const View& z, const View& codebook, void* quantized, std::int64_t* indices) {
         const auto run = [&](auto t) { nearest(threads, z, codebook, static_cast<decltype(t)*>(quantized), indices); };
         switch (dtype) {

@@ -8,14 +8,18 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.pyramid import DTYPES, describe
-from lapcore.native.vector_quantize import rows
+from lapcore.native.memory import DTYPES, unit_rows
 
 
 def parzen_log_likelihood(x: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
-    x, samples = rows(x), rows(samples)
+    x, samples = unit_rows(x), unit_rows(samples)
     result = torch.empty((len(sigmas), len(x)), dtype=torch.promote_types(x.dtype, torch.float32))
     _C.parzen_log_likelihood(
-        DTYPES[x.dtype], torch.get_num_threads(), describe(x), describe(samples), sigmas, result.data_ptr()
+        DTYPES[x.dtype],
+        torch.get_num_threads(),
+        (x.data_ptr(), x.shape, x.stride()),
+        (samples.data_ptr(), samples.shape, samples.stride()),
+        sigmas,
+        result.data_ptr(),
     )
     return result

@@ -6,24 +6,19 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.pyramid import DTYPES, describe
+from lapcore.native.memory import DTYPES, reusing, unit_rows
 
 
 def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
-    z, codebook = rows(z), rows(codebook)
-    quantized = torch.empty(z.shape, dtype=z.dtype)
+    z, codebook = unit_rows(z), unit_rows(codebook)
+    quantized = reusing(z, z.shape, z.numel(), z.dtype)
     indices = torch.empty(len(z), dtype=torch.int64)
     _C.vector_quantize(
         DTYPES[z.dtype],
         torch.get_num_threads(),
-        describe(z),
-        describe(codebook),
+        (z.data_ptr(), z.shape, z.stride()),
+        (codebook.data_ptr(), codebook.shape, codebook.stride()),
         quantized.data_ptr(),
         indices.data_ptr(),
     )
     return quantized, indices
-
-
-def rows(x: Tensor) -> Tensor:
-    """x (N, D) with each row contiguous, any stride apart."""
-    return x if x.stride(1) == 1 else x.contiguous()
