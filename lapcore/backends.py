@@ -45,7 +45,7 @@ NAMES = tuple(ROOMS)
 FAMILIES: dict[str, frozenset[str]] = {
     "cuda": frozenset({"pyramid"}),
     "triton": frozenset({"parzen", "pyramid", "vector_quantize"}),
-    "cpu": frozenset({"gaussian", "pyramid", "random"}),
+    "cpu": frozenset({"gaussian", "parzen", "pyramid", "random", "vector_quantize"}),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
 
