@@ -79,6 +79,12 @@ def gaussian_nll_backward(
     d_mean: int,
     d_logvar: int,
 ) -> None: ...
+def parzen_log_likelihood(
+    dtype: int, threads: int, x: Tensor, samples: Tensor, sigmas: Sequence[float], result: int
+) -> None: ...
+def vector_quantize(
+    dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int
+) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,

@@ -44,8 +44,8 @@ NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
     "cuda": frozenset({"parzen", "pyramid", "vector_quantize"}),
-    "triton": frozenset({"pyramid"}),
-    "cpu": frozenset({"gaussian", "pyramid", "random"}),
+    "triton": frozenset({"parzen", "pyramid", "vector_quantize"}),
+    "cpu": frozenset({"gaussian", "parzen", "pyramid", "random", "vector_quantize"}),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
 

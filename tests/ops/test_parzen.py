@@ -21,6 +21,8 @@ from tests.tolerance import ACCUMULATOR, assert_close, assert_same_bits, to_nump
 
 PROBE = ("parzen_log_likelihood", (2, 3))
 Tensor = torch.Tensor
+# NumPy's, in Triton's interpreter.
+pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning")
 SIGMAS = [0.3, 1.0, 2.5]
 
 
@@ -50,7 +52,16 @@ def check(x: Tensor, samples: Tensor, sigmas: list[float]) -> None:
         assert_close(values, want, tolerance(x, samples, sigma), f"{tuple(x.shape)} {x.dtype} sigma {sigma}")
 
 
-SHAPES = [((5, 4), 7), ((1, 1), 1), ((3, 2, 5, 3), 9), ((0, 3), 2), ((17,), 5), ((33, 70), 65), ((2, 130), 3)]
+SHAPES = [
+    ((5, 4), 7),
+    ((1, 1), 1),
+    ((3, 2, 5, 3), 9),
+    ((0, 3), 2),
+    ((17,), 5),
+    ((33, 70), 65),
+    ((2, 130), 3),
+    ((70, 2), 66),
+]
 
 
 @pytest.mark.parametrize("dtype", strategies.DTYPES, ids=str)
@@ -186,9 +197,9 @@ def test_what_is_not_finite(backend: str, device: str) -> None:
     assert lapcore.parzen_log_likelihood(x, samples, 0.5).isnan().all()
 
 
-def test_a_row_does_not_depend_on_its_batch(backend: str, device: str) -> None:
-    if backend == "reference":
-        pytest.skip("torch's matrix product is not batch-invariant")
+def test_a_row_does_not_depend_on_its_batch(backend: str, slow_backend: bool, device: str) -> None:
+    if backend == "reference" or slow_backend:
+        pytest.skip("torch's matrix product is not batch-invariant, nor is NumPy's, which Triton's interpreter runs on")
     x, samples = draw((37, 6), 1, device=device), draw((21, 6), 2, device=device)
     whole = lapcore.parzen_log_likelihood(x, samples, SIGMAS)
     parts = [lapcore.parzen_log_likelihood(x[a:b], samples, SIGMAS) for a, b in pairwise((0, 1, 18, 37))]

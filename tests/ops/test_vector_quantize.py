@@ -19,6 +19,8 @@ from tests.tolerance import ACCUMULATOR, assert_same_bits, to_numpy
 
 PROBE = ("vector_quantize", (2, 3))
 Tensor = torch.Tensor
+# NumPy's, in Triton's interpreter.
+pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning")
 
 
 def draw(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:
@@ -89,7 +91,6 @@ def test_the_lowest_index_of_equals(backend: str, device: str) -> None:
     assert (lapcore.vector_quantize(same[:5], same)[1] == 0).all()
 
 
-@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")
 def test_not_finite(backend: str, device: str) -> None:
     z, codebook = draw((6, 5), 1, device=device), draw((9, 5), 2, device=device)
     z[1, 2] = z[4, 0] = math.nan
@@ -113,9 +114,9 @@ def test_straight_through(backend: str, device: str) -> None:
     assert not lapcore.vector_quantize(z.detach(), codebook)[0].requires_grad
 
 
-def test_a_row_does_not_depend_on_its_batch(backend: str, device: str) -> None:
-    if backend == "reference":
-        pytest.skip("torch's matrix product is not batch-invariant")
+def test_a_row_does_not_depend_on_its_batch(backend: str, slow_backend: bool, device: str) -> None:
+    if backend == "reference" or slow_backend:
+        pytest.skip("torch's matrix product is not batch-invariant, nor is NumPy's, which Triton's interpreter runs on")
     z, codebook = draw((37, 6), 1, torch.float16, device), draw((21, 6), 2, torch.float16, device)
     whole = lapcore.vector_quantize(z, codebook)[1]
     parts = [lapcore.vector_quantize(z[i : i + n], codebook)[1] for i, n in ((0, 1), (1, 17), (18, 19))]
