@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.pyramid import DTYPES, describe
+from lapcore.native.memory import DTYPES
+from lapcore.native.pyramid import describe
 
 ALIGNED = 4
 """Values to whose multiple rows are padded, for the kernels to read them sixteen bytes at a time."""
@@ -17,6 +18,7 @@ ALIGNED = 4
 def parzen_log_likelihood(x: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
     """x (N, D), samples (M, D) -> (S, N) nats, float32, or float64 for float64, as lapcore.reference.parzen has it."""
     compute = torch.promote_types(x.dtype, torch.float32)
+    samples = samples.contiguous()  # the mean's bits are not to depend on strides
     centre = samples.mean(0, dtype=compute).nan_to_num_(0, 0, 0)
     rows, centres = centred(x, centre), centred(samples, centre)
     result = torch.empty((len(sigmas), len(x)), dtype=compute, device=x.device)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.pyramid import DTYPES, describe
+from lapcore.native.memory import DTYPES, unit_rows
+from lapcore.native.pyramid import describe
 
 
 def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
@@ -14,7 +15,7 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
 
     Rows that are not next to each other in memory are copied first.
     """
-    z, codebook = rows_of(z), rows_of(codebook)
+    z, codebook = unit_rows(z), unit_rows(codebook)
     quantized = torch.empty(z.shape, dtype=z.dtype, device=z.device)
     indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
     dtype = DTYPES[z.dtype]
@@ -32,8 +33,3 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
             work.data_ptr(),
         )
     return quantized, indices
-
-
-def rows_of(x: Tensor) -> Tensor:
-    """x, or a copy whose rows have their values next to each other."""
-    return x if x.shape[1] == 1 or x.stride(1) == 1 else x.contiguous()
