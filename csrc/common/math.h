@@ -139,10 +139,9 @@ template <class V>
 LAPCORE_MATH Exponential<V> exponential(V x) {
     const V rounded = x * 0x1.715476p0f + kRounder, n = rounded - kRounder;
     const V r = x - n * 0x1.63p-1f - n * -0x1.bd0106p-13f;
-    V q = r * 0x1.a6a8p-13f + 0x1.6d45cap-10f;
-    q = q * r + 0x1.110cecp-7f;
-    q = q * r + 0x1.5554eep-5f;
-    q = q * r + 0x1.555558p-3f;
+    V q = r * 0x1.6d5694p-10f + 0x1.1227aap-7f;
+    q = q * r + 0x1.5554ep-5f;
+    q = q * r + 0x1.5554bp-3f;
     q = q * r + 0.5f;
     return {q * r * r + r, same_bits<Integers<V>>(rounded) - kRounderBits};
 }

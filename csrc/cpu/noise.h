@@ -11,7 +11,7 @@ namespace lapcore::LAPCORE_ISA {
 
 // Vectors beside each other: as many as there are registers for.
 #if defined(__AVX512F__)
-constexpr int kBeside = 2;
+constexpr int kBeside = 3;
 #else
 constexpr int kBeside = 1;
 #endif
@@ -167,7 +167,8 @@ struct Normal {
     }
 };
 
-constexpr std::int64_t kNoiseTile = 1024;
+constexpr std::int64_t kNoiseTile = 1152;  // whole steps of every instruction set
+static_assert(kNoiseTile % kStep == 0);
 
 // The noise of one stream, a tile of it at hand.
 template <class Kind>
@@ -186,12 +187,11 @@ public:
 
 private:
     void fill(std::int64_t first) {
-        begin_ = first / 4 * 4;
-        const std::int64_t count = std::min(end_ - begin_, kNoiseTile + 4);
-        for (std::int64_t i = 0; i < count; i += kStep) {
-            Kind::draw(tile_ + i, words_of(keys_, stream_, std::uint64_t(begin_ + i) / 4));
+        begin_ = filled_ = first / 4 * 4;
+        const std::int64_t last = std::min(end_, first + kNoiseTile);
+        for (; filled_ < last; filled_ += kStep) {
+            Kind::draw(tile_ + (filled_ - begin_), words_of(keys_, stream_, std::uint64_t(filled_) / 4));
         }
-        filled_ = begin_ + count;
     }
 
     Keys keys_;
