@@ -82,9 +82,7 @@ def gaussian_nll_backward(
 def parzen_log_likelihood(
     dtype: int, threads: int, x: Tensor, samples: Tensor, sigmas: Sequence[float], result: int
 ) -> None: ...
-def vector_quantize(
-    dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int
-) -> None: ...
+def vector_quantize(dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,

@@ -37,10 +37,12 @@ def parzen_log_likelihood(x: Tensor, samples: Tensor, sigma: float | Sequence[fl
     sigmas = _sigmas(sigma)
     _check_both(x, samples)
     result: Tensor = _log_likelihood(_rows(x), _rows(samples), sigmas)
-    return result if isinstance(sigma, Sequence | Tensor) else result[0]
+    return result[0] if isinstance(sigma, int | float) else result
 
 
 def _sigmas(sigma: float | Sequence[float] | Tensor) -> list[float]:
+    if isinstance(sigma, float) and 0 < sigma < math.inf:
+        return [float(sigma)]
     if isinstance(sigma, Tensor):
         if sigma.dim() != 1 or sigma.is_complex() or sigma.dtype == torch.bool:
             raise ValueError(f"sigma: expected a 1-D tensor of real numbers, got {sigma.dtype} {tuple(sigma.shape)}")

@@ -28,7 +28,7 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     Source: van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning, 2017, equations 1 and 2.
     """
     _check_both(z, codebook)
-    quantized, indices = _quantize(z, codebook.detach())
+    quantized, indices = _quantize(z, codebook.detach() if codebook.requires_grad else codebook)
     return quantized, indices
 
 
@@ -45,10 +45,10 @@ def _check_both(z: Tensor, codebook: Tensor) -> None:
 
 
 def _run(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
-    rows = z.reshape(-1, codebook.shape[1])
+    rows = z if z.dim() == 2 else z.reshape(-1, codebook.shape[1])
     found = backends.select("vector_quantize", [z]).vector_quantize(rows, codebook) if len(rows) else None
     quantized, indices = reference.vector_quantize(rows, codebook) if found is None else found
-    return quantized.view(z.shape), indices.view(z.shape[:-1])
+    return (quantized, indices) if rows is z else (quantized.view(z.shape), indices.view(z.shape[:-1]))
 
 
 def _fake(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
