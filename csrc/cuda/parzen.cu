@@ -1,8 +1,8 @@
-// Parzen windows: a streaming logsumexp over tiles of the product with the samples. Half a squared distance is |x|^2 /
-// 2 plus the score |mu|^2 / 2 - x . mu. The sample of least score is the nearest for every sigma, so that one running
-// least serves the sums of sixteen sigmas: of the sixteen lanes that share a row, each keeps that of its
-// own. Then the parts of the samples that blocks went through are added up in their order. A thread's leasts and sums
-// lie in shared memory, for the product takes the registers.
+// Parzen windows: a streaming logsumexp over tiles of the product with the samples. Half a squared distance is
+// |x|^2 / 2 plus the score |mu|^2 / 2 - x . mu. The sample of least score is the nearest for every sigma, so that one
+// running least serves the sums of sixteen sigmas: of the sixteen lanes that share a row, each keeps that of its own.
+// Then the parts of the samples that blocks went through are added up in their order. A thread's leasts and sums lie in
+// shared memory, for the product takes the registers.
 //
 // Where depth is small the exponentials bound it, one for each row, sample and sigma.
 #include <cfloat>
@@ -116,8 +116,8 @@ __global__ void __launch_bounds__(kTileThreads, 2) parzen_kernel(const __grid_co
     }
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
-        const std::int64_t row = std::int64_t{job.row} * Product::kSide + Product::place(down, i),
-                           rows = problem.rows.rows;
+        const std::int64_t rows = problem.rows.rows;
+        const std::int64_t row = std::int64_t{job.row} * Product::kSide + Product::place(down, i);
         if (row >= rows) continue;
         if (across == 0) problem.least[job.part * rows + row] = least[i][threadIdx.x];
         if (across < problem.sigmas) {
