@@ -1,7 +1,7 @@
-"""Benchmarks: every operation against the best peers a user could write, with bytes, ceiling and percentage.
+"""Benchmarks: every operation against the best peers a user could write, with bytes or operations, ceiling and percentage.
 
 `lapcore bench [FAMILY ...] --peers` runs them from a checkout; `pytest bench/test_benchmarks.py` runs every case under
 pytest-benchmark; `python -m bench.gpu` is the one command for a machine with a card.
 """
 
-FAMILIES = ("pyramid", "gaussian", "random")
+FAMILIES = ("pyramid", "gaussian", "random", "vector_quantize", "parzen")

@@ -145,7 +145,9 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
     if shutil.which("nvidia-smi"):
         yield Step("machine", ["nvidia-smi"], limit=10)
     yield Step("info", [*python, "lapcore.cli.main", "info"], limit=30, environment=strict)
-    yield Step("exercise", [*python, "bench.gpu_pyramid", "exercise"], limit=90, least=20, environment=strict)
+    exercises = {"exercise": "bench.gpu_pyramid", "exercise distances": "bench.gpu_distances"}
+    for name, module in exercises.items():
+        yield Step(name, [*python, module, "exercise"], limit=90, least=20, environment=strict)
     yield Step("tests marked gpu", [*pytest, "gpu"], 60, 10, testing, passing=(0, NO_TESTS_SELECTED))
     kernels = [*pytest, "not slow", *several, "tests/ops", "-k", "triton or cuda"]
     yield Step("tests of the kernels", kernels, 100, 20, testing)
@@ -156,11 +158,16 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
         watched = [str(sanitizer()), "--tool", tool, "--error-exitcode", "9"]
         # One allocation a tensor: inside PyTorch's large blocks an access out of bounds would go unseen.
         environment = strict | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        yield Step(tool, [*watched, *python, "bench.gpu_pyramid", "exercise"], 60, 20, environment)
+        for name, module in exercises.items():
+            yield Step(name.replace("exercise", tool), [*watched, *python, module, "exercise"], 60, 15, environment)
     for goal in ("G1", "G2", "G3"):
         path = scratch / f"{goal}.json"
         command = [*python, "bench.gpu_pyramid", "measure", goal, "--json", str(path)]
-        yield Step(goal, command, 100, 55, strict, result=path)
+        yield Step(goal, command, 100, 45, strict, result=path)
+    for op in ("vector_quantize", "parzen_log_likelihood"):
+        path = scratch / f"{op}.json"
+        command = [*python, "bench.gpu_distances", "measure", op, "--json", str(path)]
+        yield Step(op, command, 60, 25, strict, result=path)
 
 
 def device() -> dict[str, Any]:

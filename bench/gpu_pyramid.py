@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -71,20 +71,25 @@ def cases(found: Peers, goal: str) -> dict[str, Build]:
 
 
 def measure_goal(goal: str, path: Path, seconds: float) -> int:
-    """Measures a goal's cases; what is known is written after each, so that a run that is stopped leaves something."""
     found = Peers()
+    return measure_listed(
+        [("pyramid", name, build) for name, build in cases(found, goal).items()], found, path, seconds
+    )
+
+
+def measure_listed(listed: list[tuple[str, str, Build]], found: Peers, path: Path, seconds: float) -> int:
+    """Measures cases; what is known is written after each, so that a run that is stopped leaves something."""
 
     def keep(measured: list[Measured], ceilings: list[float]) -> None:
         write_json(path, summarise(measured, ceilings, found.missing, "cuda"))
 
-    listed = [("pyramid", name, build) for name, build in cases(found, goal).items()]
     measured, ceilings = measure(listed, seconds=seconds, clock=CUDA, after_each=keep)
     print(text(summarise(measured, ceilings, found.missing, "cuda")))
     return int(any(who.startswith("lapcore") for each in measured for who in each.failed))
 
 
 class Called(NamedTuple):
-    """Every pyramid operation on one small image."""
+    """Every operation of a family on one small input."""
 
     name: str
     tolerance: float
@@ -125,12 +130,12 @@ def verdict(once: Called, again: Called, wanted: Called) -> str | None:
     return None
 
 
-def exercise(device: str) -> int:
+def exercise(device: str, op: str = "laplacian_pyramid", called: Callable[[str], Iterator[Called]] = called) -> int:
     """Every backend that runs here against the reference on the CPU, twice, with deterministic algorithms demanded."""
     torch.use_deterministic_algorithms(True)
     with lapcore.backend("reference"):
         expected = list(called("cpu"))
-    *names, _ = able("laplacian_pyramid", torch.empty(1, 1, device=device))
+    *names, _ = able(op, torch.empty(1, 1, device=device))
     failures = 0
     for name in names:
         try:

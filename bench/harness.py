@@ -2,20 +2,25 @@
 
 Ours and its peers run in one process, in turn, on random data; the figure is the median, with the interquartile range. The
 ceiling is this machine's own large copy (bytes read plus bytes written), measured before and after the cases; the larger counts.
-A result states the bytes the work must move at the least, and which part of the ceiling that is. Where a backend of ours computes
-something else than the reference does, it fails the case and gets no times. Losses are printed like wins.
+A result states the bytes the work must move at the least, and which part of the ceiling that is. Work that is bound by its
+arithmetic states its operations, and its ceiling is PyTorch's own float32 matrix product, measured before and after the case.
+Where memory is a goal, each does the work once more, and by how much the process grew at most stands beside the times. Where a
+backend of ours computes something else than the reference does, it fails the case and gets no times. Losses are printed like wins.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from types import ModuleType
+from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,13 +28,14 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 import lapcore
-from lapcore import backends
+from lapcore import backends, native
 
 Work = Callable[[], object]
 Times = dict[str, list[float]]
 Failures = dict[str, str]
 
 COPY = "copy of as many bytes"
+MATRIX = "matrix product"
 LEAST_SAMPLES = 5
 SETTLING = 10e-3
 LONG = 0.05
@@ -66,9 +72,11 @@ def at_most(id: str, microseconds: float) -> Goal:
 class Case:
     """One piece of work.
 
-    bytes: the least it must move, or 0 where only the host's time counts. ours: by backend; the first is what a plain call takes,
-    and what the goals are about. expected: what all of ours must give, by default the result of the last of them, the reference.
-    peers: who does the same, by "library" or "library: way to do it". difference: of two results, at most `tolerance`.
+    bytes: the least it must move, or 0 where the host's time or the operations count. ours: by backend; the first is what a plain
+    call takes, and what the goals are about. expected: what all of ours must give, by default the result of the last of them, the
+    reference. peers: who does the same, by "library" or "library: way to do it". difference: of two results, at most `tolerance`.
+    operations: additions and multiplications that it takes at the least. peaks: whether memory is stated. least_samples: fewer
+    than usual where a call takes seconds.
     """
 
     op: str
@@ -79,6 +87,9 @@ class Case:
     expected: Work | None = None
     difference: Callable[[object, object], float] = field(default_factory=lambda: largest_difference)
     tolerance: float = 1e-5
+    operations: int = 0
+    peaks: bool = False
+    least_samples: int = LEAST_SAMPLES
 
 
 Build = Callable[[], Case]
@@ -96,6 +107,9 @@ class Measured(NamedTuple):
     times: Times
     failed: Failures
     untimed: Failures
+    operations: int = 0
+    matrix_rate: float = 0.0
+    peaks: Mapping[str, int] = MappingProxyType({})
 
 
 def library(who: str) -> str:
@@ -178,7 +192,9 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
-def interleave(works: dict[str, Work], seconds: float, clock: Clock) -> tuple[Times, Failures]:
+def interleave(
+    works: dict[str, Work], seconds: float, clock: Clock, least_samples: int = LEAST_SAMPLES
+) -> tuple[Times, Failures]:
     """About `seconds` of times of each piece of work, all spread over the same stretch, and what failed, with the reason.
 
     The next to run is always the one that is furthest behind. Untimed calls before each measurement, at least one and for
@@ -199,7 +215,7 @@ def interleave(works: dict[str, Work], seconds: float, clock: Clock) -> tuple[Ti
 
     def done(name: str) -> float:
         taken = times[name]
-        return min(sum(taken) * repeats[name] / seconds, len(taken) / LEAST_SAMPLES)
+        return min(sum(taken) * repeats[name] / seconds, len(taken) / least_samples)
 
     while times and done(name := min(times, key=done)) < 1:
         settled = time.perf_counter() + SETTLING
@@ -216,6 +232,15 @@ def copy_ceiling(clock: Clock) -> float:
     numel = 1 << (24 if clock.device == "cpu" else 28)
     taken, _ = interleave({COPY: copy_of(torch.rand(numel, device=clock.device))}, 0.5, clock)
     return 2 * 4 * numel / statistics.median(taken[COPY])
+
+
+def matrix_rate(clock: Clock) -> float:
+    """Operations a second of PyTorch's float32 matrix product."""
+    side = 2048
+    a, b = torch.rand(2, side, side, device=clock.device).unbind()
+    out = torch.empty_like(a)
+    taken, _ = interleave({MATRIX: lambda: torch.mm(a, b, out=out)}, 0.2, clock)
+    return 2 * side**3 / statistics.median(taken[MATRIX])
 
 
 def copy_of(source: Tensor) -> Work:
@@ -307,6 +332,36 @@ def _check(case: Case) -> tuple[Failures, float]:
     return wrong, seconds
 
 
+def peak(work: Work) -> int | None:
+    """By how many bytes the process grew at most while it did the work once, its results included; None where Linux is missing."""
+    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+    def highest() -> int:
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+
+    try:
+        _give_back_memory()
+        clear.write_text("5")  # the highest so far starts again from what is held now
+        before = highest()
+    except OSError:
+        return None
+    kept = work()
+    after = highest()
+    del kept
+    return after - before
+
+
+def _give_back_memory() -> None:
+    """What was freed and is kept for later would hide growth."""
+    gc.collect()
+    module = native.load()
+    if isinstance(module, ModuleType):
+        module.release_kept_blocks()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc
+        trim(0)
+
+
 def measure_case(family: str, name: str, build: Build, seconds: float, clock: Clock) -> Measured:
     """Builds a case, checks its results, and measures it; its tensors are gone afterwards."""
     try:
@@ -321,8 +376,17 @@ def measure_case(family: str, name: str, build: Build, seconds: float, clock: Cl
     works = {who: work for who, work in {**case.ours, **case.peers}.items() if who not in {**failed, **untimed}}
     if clock.device == "cpu" and case.bytes:
         works[COPY] = copy_of(torch.rand(case.bytes // 8 + 1))
-    times, unable = interleave(works, seconds, clock)
-    return Measured(family, name, case.op, case.bytes, case.goals, ours, times, {**failed, **unable}, untimed)
+    before = matrix_rate(clock) if case.operations else 0.0
+    times, unable = interleave(works, seconds, clock, case.least_samples)
+    rate = max(before, matrix_rate(clock)) if case.operations else 0.0
+    peaks: dict[str, int] = {}
+    if case.peaks and clock.device == "cpu":
+        grown = {who: peak(work) for who, work in works.items() if who in times and who != COPY}
+        peaks = {who: size for who, size in grown.items() if size is not None}
+    everything = {**failed, **unable}
+    return Measured(
+        family, name, case.op, case.bytes, case.goals, ours, times, everything, untimed, case.operations, rate, peaks
+    )
 
 
 def measure(

@@ -70,6 +70,7 @@ def draw(report: Report, path: Path) -> None:
             )
         middle = top + (max(len(bars), 1) - 1) / 2
         percent = next(line.ceiling_percent for line in case.lines if line.who == case.ours)
+        percent = None if case.operations else percent  # of another ceiling
         if percent is not None:
             right.barh(middle, percent, height=min(height - 1.2, 2.0), color="#2b2d42")
             right.annotate(

@@ -35,7 +35,8 @@ DISTRIBUTIONS = (
 
 @dataclass(frozen=True)
 class Line:
-    """Who took how long. relative: its time over ours, above 1 where ours is faster."""
+    """Who took how long. relative: its time over ours, above 1 where ours is faster. ceiling_percent: of the copy's rate, or of the
+    matrix product's where the case counts operations. peak_bytes: by how much the process grew, where that was measured."""
 
     who: str
     milliseconds: float
@@ -43,6 +44,7 @@ class Line:
     samples: int
     ceiling_percent: float | None
     relative: float | None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class CaseReport:
     goals: list[Verdict]
     failed: Failures
     untimed: Failures
+    operations: int = 0
+    matrix_rate: float = 0.0
+    """Operations a second of PyTorch's float32 matrix product, next to the case."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,11 @@ def _case(measured: Measured, ceiling: float) -> CaseReport:
         median = statistics.median(taken)
         low, _, high = statistics.quantiles(taken, n=4)
         percent = 100 * measured.bytes / median / ceiling if measured.bytes else None
+        if measured.operations:
+            percent = 100 * measured.operations / median / measured.matrix_rate
         relative = median / base if base else None
-        lines.append(Line(who, 1e3 * median, (1e3 * low, 1e3 * high), len(taken), percent, relative))
+        grown = measured.peaks.get(who)
+        lines.append(Line(who, 1e3 * median, (1e3 * low, 1e3 * high), len(taken), percent, relative, grown))
     verdicts = [_judge(goal, measured.ours, lines) for goal in measured.goals]
     return CaseReport(
         family=measured.family,
@@ -118,6 +126,8 @@ def _case(measured: Measured, ceiling: float) -> CaseReport:
         goals=verdicts,
         failed=measured.failed,
         untimed=measured.untimed,
+        operations=measured.operations,
+        matrix_rate=measured.matrix_rate,
     )
 
 
@@ -164,13 +174,20 @@ def text(report: Report) -> str:
 def _text_of_case(case: CaseReport) -> list[str]:
     width = max([len(line.who) for line in case.lines], default=0) + 2
     rows = [f"{case.name}    {case.bytes / 1e6:.3g} MB" if case.bytes else case.name]
+    ceiling = "the ceiling"
+    if case.operations:
+        ceiling = "the matrix rate"
+        rows = [
+            f"{case.name}    {case.operations / 1e9:.4g} G operations; matrix rate {case.matrix_rate / 1e9:.4g} G/s"
+        ]
     for line in case.lines:
         low, high = line.quartiles
-        percent = "" if line.ceiling_percent is None else f"  {line.ceiling_percent:6.1f}% of the ceiling"
+        percent = "" if line.ceiling_percent is None else f"  {line.ceiling_percent:6.1f}% of {ceiling}"
         ratio = "" if line.who == case.ours or line.relative is None else f"  {line.relative:8.2f}x our time"
+        memory = "" if line.peak_bytes is None else f"  peak {line.peak_bytes / 1e6:.4g} MB"
         rows.append(
             f"  {line.who:{width}}{line.milliseconds:10.4f} ms  ({low:.4f} - {high:.4f}, {line.samples:4d} times)"
-            f"{percent}{ratio}"
+            f"{percent}{ratio}{memory}"
         )
     rows += [f"  {who}: {why}" for who, why in {**case.untimed, **case.failed}.items()]
     return [*rows, *(f"  {goal}" for goal in case.goals)]

@@ -4,6 +4,8 @@ Pyramids:   pyr_down, pyr_up, gaussian_pyramid, laplacian_pyramid, collapse, ble
             lapcore.compat: drop-ins for cv2, kornia, RIFE, RobustVideoMatting, LPTN and pyrtools (imported when first used)
 Noise:      random.bits, random.uniform, random.normal: functions of seeds and position alone
 Gaussians:  reparameterize, gaussian_kl, reparameterize_kl, gaussian_nll, DiagonalGaussian
+Codebooks:  vector_quantize
+Densities:  parzen_log_likelihood
 Models:     lapcore.models (imported when first used)
 Backends:   backend, explain
 """
@@ -23,8 +25,10 @@ from lapcore.ops import OPS as _OPS
 from lapcore.ops import random
 from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.laplacian_loss import laplacian_loss
+from lapcore.ops.parzen import parzen_log_likelihood
 from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
 from lapcore.ops.pyramid_plan import PyramidPlan
+from lapcore.ops.vector_quantize import vector_quantize
 
 __version__ = "0.1.0"
 
@@ -41,11 +45,13 @@ __all__ = [
     "gaussian_pyramid",
     "laplacian_loss",
     "laplacian_pyramid",
+    "parzen_log_likelihood",
     "pyr_down",
     "pyr_up",
     "random",
     "reparameterize",
     "reparameterize_kl",
+    "vector_quantize",
 ]
 
 _LAZY = ("cli", "compat", "data", "metrics", "models", "nn", "sampling", "training")

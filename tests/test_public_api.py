@@ -29,6 +29,8 @@ SIGNATURES = {
     "reparameterize_kl": "mean logvar prior_mean=None prior_logvar=None seeds=None * stream=0",
     "gaussian_nll": "x mean logvar",
     "DiagonalGaussian": "mean logvar",
+    "vector_quantize": "z codebook",
+    "parzen_log_likelihood": "x samples sigma",
     "backend": "name",
 }
 

@@ -6,6 +6,8 @@
 namespace lapcore {
 
 void bind_gaussian(pybind11::module_& m);
+void bind_parzen(pybind11::module_& m);
 void bind_random(pybind11::module_& m);
+void bind_vector_quantize(pybind11::module_& m);
 
 }  // namespace lapcore

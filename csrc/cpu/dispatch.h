@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "cpu/gaussian.h"
+#include "cpu/parzen.h"
 #include "cpu/pyramid.h"
 #include "cpu/random.h"
+#include "cpu/vector_quantize.h"
 
 namespace lapcore {
 
@@ -15,6 +17,8 @@ struct Kernels {
     const PyramidKernels& pyramid;
     const RandomKernels& random;
     const GaussianKernels& gaussian;
+    const VectorQuantizeKernels& vector_quantize;
+    const ParzenKernels& parzen;
 };
 
 const Kernels& kernels();

@@ -81,6 +81,7 @@ void bind(py::module_& m) {
           arg("masks"), arg("fine"), arg("lows"), arg("signs"), arg("totals"), arg("below"), arg("coefficients"),
           arg("parts"), arg("loss"),
           "Enqueues the Laplacian loss and its gradient: images as csrc/cuda/laplacian_loss.h takes them.");
+    bind_distances(m);
 }
 
 }  // namespace lapcore::cuda

@@ -85,11 +85,12 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def open_model(run: Path, device: str, method: str) -> Any:
-    """The model of a run folder or of a model folder, which must have `method`, on the chosen device."""
+def open_model(run: Path, device: str, *methods: str) -> Any:
+    """The model of a run folder or of a model folder, which must have all of `methods`, on the chosen device."""
     from lapcore.models import load_model
 
     model = load_model(run)
-    if not hasattr(model, method):
-        raise LapcoreError(f"{run}: a {model.name} cannot {method}")
+    for method in methods:
+        if not hasattr(model, method):
+            raise LapcoreError(f"{run}: a {model.name} cannot {method}")
     return model.to(pick_device(device))

@@ -18,18 +18,29 @@ if TYPE_CHECKING:
 
     from lapcore.data import ImageDataset
 
-METRICS = ("rmse",)
+METRICS = {"rmse": "reconstruct", "parzen": "sample"}
+"""What each asks of a model."""
+
+Results = dict[str, dict[str, float]]
 
 
 def run(arguments: list[str]) -> None:
     parser = types.command_parser("eval", "Measure a trained model on held-out images.")
     parser.add_argument("model", type=Path, metavar="RUN", help="folder of a training run or of a saved model")
     parser.add_argument("--data", type=Path, required=True, help="held-out images: anything that train --data takes")
-    parser.add_argument("--metrics", type=metrics, default=list(METRICS), help=f"comma-separated: {', '.join(METRICS)}")
+    meaning = "comma-separated: rmse (default) of reconstructions, grey levels; parzen, log-likelihood of images in [0, 1], nats"
+    parser.add_argument("--metrics", type=metrics, default=["rmse"], help=meaning)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     parser.add_argument("--batch", type=types.positive, default=64, help="images at a time (64)")
-    parser.add_argument("--limit", type=types.positive, help="the first so many images only")
-    parser.add_argument("--seed", type=types.seed, default=0, help="image i draws its code from seed + i (0)")
+    parser.add_argument("--limit", type=types.positive, help="the first so many images of a set only")
+    parser.add_argument(
+        "--seed", type=types.seed, default=0, help="image i, or sample i, draws its code from seed + i (0)"
+    )
+    parser.add_argument("--samples", type=types.positive, default=10_000, help="parzen: drawn from the model (10000)")
+    meaning = (
+        "parzen: images to choose sigma on; without them every tenth of --data, which is then left out of the test"
+    )
+    parser.add_argument("--validation", type=Path, metavar="PATH", help=meaning)
     add_reading(parser)
     meaning = "celeba: the LapCVAE paper's crop, blur and bicubic resize of aligned 178x218 pictures"
     parser.add_argument("--preprocess", choices=("none", "celeba"), default="none", help=meaning)
@@ -38,25 +49,64 @@ def run(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.preprocess == "celeba" and options.resize != "none":
         parser.error("--resize: celeba's preparation has a resize of its own; leave one of the two out")
-
-    from lapcore.metrics import evaluate_rmse
+    if options.validation is not None and "parzen" not in options.metrics:
+        parser.error("--validation: only parzen chooses something on validation images; add it to --metrics")
 
     if options.json is not None:
         check_new_file(options.json, "--json", options.overwrite)
-    model = types.open_model(options.model, options.device, "reconstruct")
-    size = None if options.preprocess == "celeba" else model.image_size
-    dataset = open_data(options.data, model, options, size)
-    images = _images(dataset, options, model)
+    model = types.open_model(options.model, options.device, *[METRICS[name] for name in options.metrics])
+    dataset, images = _read(options.data, options, model)
+    parts = _parts(images, options, model) if "parzen" in options.metrics else None
+    results: Results = {}
+    if "rmse" in options.metrics:
+        results |= _rmse(model, dataset, images, options)
+    if parts is not None:
+        results |= _parzen(model, *parts, options)
+    if options.json is not None:
+        write_text(options.json, json.dumps(_made(options) | {"metrics": results}, indent=2) + "\n")
+    print(f"{len(images)} images of {options.data}\n{table([_row(*item) for item in results.items()])}")
+
+
+def _rmse(model: Any, dataset: ImageDataset, images: Tensor, options: Namespace) -> Results:
+    from lapcore.metrics import evaluate_rmse
+
     with progress("eval", len(images), "images") as advance:
         parts = batches(images, dataset, model, options.batch)
-        results = evaluate_rmse(model, _to_device(parts, model, advance), options.seed)
-    if options.json is not None:
-        made = {name: str(getattr(options, name)) for name in ("model", "data", "preprocess", "resize")} | {
-            "seed": options.seed
-        }
-        write_text(options.json, json.dumps(made | {"metrics": results}, indent=2) + "\n")
-    rows = [(name, f"{result['mean']:.3f} +- {result['std']:.3f}", "grey levels") for name, result in results.items()]
-    print(f"{len(images)} images of {options.data}\n{table(rows)}")
+        return evaluate_rmse(model, _to_device(parts, model, advance), options.seed)
+
+
+def _parzen(model: Any, test: Tensor, validation: Tensor, options: Namespace) -> Results:
+    from lapcore.metrics import evaluate_parzen
+
+    settings = {"samples": options.samples, "seed": options.seed, "batch": options.batch}
+    with progress("sample", options.samples, "images") as advance:
+        return evaluate_parzen(model, test, validation, **settings, on_images=advance)
+
+
+def _parts(images: Tensor, options: Namespace, model: Any) -> tuple[Tensor, Tensor]:
+    """Test and validation images: the latter of --validation, or every tenth of the former."""
+    import torch
+
+    from lapcore.errors import DataError
+
+    if options.validation is not None:
+        return images, _read(options.validation, options, model)[1]
+    if len(images) < 2:
+        raise DataError(f"{options.data}: expected at least 2 images, one to choose sigma on, or --validation; got 1")
+    return images[torch.arange(len(images)) % 10 > 0], images[::10]
+
+
+def _made(options: Namespace) -> dict[str, Any]:
+    """What the results depend on."""
+    names = ["model", "data", "preprocess", "resize"] + ["validation"] * (options.validation is not None)
+    return {name: str(getattr(options, name)) for name in names} | {"seed": options.seed, "batch": options.batch}
+
+
+def _row(name: str, result: dict[str, float]) -> tuple[str, str, str]:
+    value = f"{result['mean']:.3f} +- {result['std']:.3f}"
+    if name != "parzen":
+        return name, value, "grey levels"
+    return name, value, f"nats, {result['images']} images, {result['samples']} samples, sigma {result['sigma']:.3f}"
 
 
 def metrics(text: str) -> list[str]:
@@ -77,8 +127,14 @@ def _to_device(
         advance(len(images))
 
 
+def _read(path: Path, options: Namespace, model: Any) -> tuple[ImageDataset, Tensor]:
+    """A set, and its images, all read and prepared before the model sees the first: uint8 (N, C, H, W)."""
+    size = None if options.preprocess == "celeba" else model.image_size
+    dataset = open_data(path, model, options, size)
+    return dataset, _images(dataset, options, model)
+
+
 def _images(dataset: ImageDataset, options: Namespace, model: Any) -> Tensor:
-    """All images, read and prepared before the model sees the first: uint8 (N, C, H, W)."""
     import torch
 
     from lapcore.errors import DataError

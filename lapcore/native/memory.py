@@ -42,3 +42,8 @@ def like(x: Tensor) -> Tensor:
 def row_by_row(x: Tensor) -> Tensor:
     """x, each of whose rows x[i] is contiguous; a copy where that is not so."""
     return x if x.is_contiguous() or x[0].is_contiguous() else x.contiguous()
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """x (N, D), whose rows are contiguous, any stride apart; a copy where that is not so."""
+    return x if x.stride(1) == 1 else x.contiguous()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lapcore.ops import gaussian, laplacian_loss, pyramid, random
+from lapcore.ops import gaussian, laplacian_loss, parzen, pyramid, random, vector_quantize
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,7 @@ OPS = {
         Op("gaussian_kl", "gaussian", gaussian.gaussian_kl, _with_gradient("gaussian_kl")),
         Op("reparameterize_kl", "gaussian", gaussian.reparameterize_kl, _with_gradient("reparameterize_kl")),
         Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, _with_gradient("gaussian_nll")),
+        Op("vector_quantize", "vector_quantize", vector_quantize.vector_quantize, ("lapcore::vector_quantize",)),
+        Op("parzen_log_likelihood", "parzen", parzen.parzen_log_likelihood, _with_gradient("parzen_log_likelihood")),
     )
 }

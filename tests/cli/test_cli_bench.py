@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import lapcore as lib
-from bench import gaussian, gpu, gpu_pyramid, harness, peers, plot, pyramid, random, report
+from bench import gaussian, gpu, gpu_pyramid, harness, parzen, peers, plot, pyramid, random, report, vector_quantize
 from bench.harness import Case, Measured, Peers
 from lapcore.cli.main import main
 from tests.tolerance import assert_close, to_numpy
@@ -45,6 +45,8 @@ SMALL = {
     "KL": partial(gaussian.case, op="reparameterize_kl", shape=(4, 8), backward=True),
     "NLL": partial(gaussian.case, op="gaussian_nll", shape=(4, 8)),
     "bits": partial(random.case, op="random.bits"),
+    "nearest codes": partial(vector_quantize.case, rows=70, codes=9, size=5),
+    "Parzen windows": partial(parzen.case, rows=20, count=30, size=12, sigmas=[0.3, 1.0]),
 }
 
 
@@ -162,6 +164,23 @@ def test_goals_are_judged_against_the_best_of_a_library():
     assert "a case: kornia-rs takes 0.50 of our time" in text
 
 
+def test_operations_are_held_against_the_matrix_product_and_peaks_are_stated():
+    x = torch.ones(1 << 22)
+    case = Case("op", 0, {"lapcore reference": lambda: x + 1}, operations=10**6, peaks=True, least_samples=2)
+    found = harness.measure_case("f", "n", lambda: case, 1e-4, harness.CPU)
+    assert found.matrix_rate > 1e8 and len(found.times["lapcore reference"]) >= 2
+    summary = report.summarise([found], [1e9], {})
+    (line,) = summary.cases[0].lines
+    percent = 100 * 10**6 / found.matrix_rate / (1e-3 * line.milliseconds)
+    assert line.ceiling_percent == pytest.approx(percent)
+    text = report.text(summary)
+    assert "% of the matrix rate" in text and "0.001 G operations" in text
+    if harness.peak(lambda: None) is not None:
+        assert x.nbytes <= line.peak_bytes < 1.5 * x.nbytes and "peak 16.8 MB" in text.replace(
+            "peak 16.78", "peak 16.8"
+        )
+
+
 def test_missing_peers_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "kornia.geometry.transform", None)
     found = Peers()
@@ -226,7 +245,7 @@ def test_report_json_and_plot(lapcore, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "invalid choice: 'nothing' (choose from pyramid, gaussian, random)"),
+        (["nothing"], "invalid choice: 'nothing' (choose from pyramid, gaussian, random, vector-quantize, parzen)"),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),
     ],
@@ -239,7 +258,10 @@ def test_bad_usage(arguments, message, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "no such case"], "no case of pyramid, gaussian, random has this in its name"),
+        (
+            ["--only", "no such case"],
+            "no case of pyramid, gaussian, random, vector_quantize, parzen has this in its name",
+        ),
         (["--plot", "a.txt"], "expected a name that ends in one of"),
     ],
 )

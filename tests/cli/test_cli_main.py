@@ -87,6 +87,8 @@ def test_info_needs_no_extras_and_says_how_to_get_them(tmp_path):
         (["sample", "run", "--out", "y", "--see", "1"], "--seeds"),
         (["eval", "run", "--data", "y", "--metrics", "rmse,nice"], "'nice'"),
         (["eval", "run", "--data", "y", "--preprocess", "celeba", "--resize", "crop"], "--resize"),
+        (["eval", "run", "--data", "y", "--validation", "z"], "--validation"),
+        (["eval", "run", "--data", "y", "--metrics", "parzen", "--samples", "0"], "at least 1"),
         (["edit", "run", "x.png", "--painted", "y.png", "--out", "z", "--level", "0"], "--level"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 import lapcore as lib
 from lapcore.cli.main import main
 from lapcore.data import open_images, read_image, to_model_range, to_uint8, write_png
-from lapcore.metrics import evaluate_rmse
+from lapcore.metrics import evaluate_parzen, evaluate_rmse
 from lapcore.models import VAE, LapCVAE, load_model
 
 SIZE = 16
@@ -255,6 +255,41 @@ def test_eval_of_celeba(run, refused, vae, picture, tmp_path):
     picture("in/000002.png", SIZE, SIZE)
     message = refused("eval", vae, "--data", tmp_path / "in", "--preprocess", "celeba")
     assert "000002.png" in message and "218x178" in message
+
+
+def test_eval_of_parzen_windows(run, refused, vae, conditional, picture, tmp_path):
+    for seed in range(12):
+        picture(f"in/{seed:02d}.png", SIZE, SIZE, seed=seed)
+    images = torch.stack([read_image(tmp_path / "in" / f"{seed:02d}.png") for seed in range(12)])
+    settings = (
+        "--metrics",
+        "parzen,rmse",
+        "--samples",
+        30,
+        "--seed",
+        5,
+        "--batch",
+        8,
+        "--json",
+        tmp_path / "a.json",
+        "--overwrite",
+    )
+    printed = run("eval", vae, "--data", tmp_path / "in", *settings)
+    test = images[[i for i in range(12) if i % 10]]
+    expected = evaluate_parzen(load_model(vae).eval(), test, images[::10], samples=30, seed=5, batch=8)["parzen"]
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["metrics"].keys() == {"parzen", "rmse", "rmse_mean_rounded"} and report["batch"] == 8
+    assert report["metrics"]["parzen"] == pytest.approx(expected) and expected["images"] == 10
+    assert f"{expected['mean']:.3f} +- {expected['std']:.3f}" in printed and "30 samples" in printed
+
+    apart = run("eval", vae, "--data", tmp_path / "in", "--validation", tmp_path / "in", *settings)
+    assert "12 images, 30 samples" in apart
+    assert json.loads((tmp_path / "a.json").read_text())["validation"] == str(tmp_path / "in")
+    one = picture("one/x.png", SIZE, SIZE)
+    assert "at least 2 images" in refused("eval", vae, "--data", one, *settings)
+    for seed in range(4):
+        picture(f"classes/{seed}/x.png", seed=seed)
+    assert "3 images" in run("eval", conditional, "--data", tmp_path / "classes", *settings)
 
 
 def test_eval_keeps_an_existing_report(run, refused, vae, picture, tmp_path):

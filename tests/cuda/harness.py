@@ -32,6 +32,8 @@ FUNCTIONS = (
     "gaussian_pyramid",
     "collapse_adjoint",
     "laplacian_loss",
+    "vector_quantize",
+    "parzen_log_likelihood",
 )
 """In the order of the runner's."""
 
@@ -170,12 +172,31 @@ def share(sanitizer: str, items: list[Item]) -> list[Item]:
     return items[::3] if sanitizer == "thread" else items
 
 
+def barrier_removed(text: str, which: int) -> str:
+    parts = text.split("__syncthreads();")
+    assert which < len(parts) - 1
+    return "__syncthreads();".join(parts[: which + 1]) + "__syncthreads();".join(parts[which + 1 :])
+
+
 def without_barrier(kernel: Path, which: int, folder: Path) -> tuple[Path, ...]:
     """The kernels, the `which`-th barrier of one of them taken out."""
-    parts = kernel.read_text().split("__syncthreads();")
     mutilated = folder / kernel.name
-    mutilated.write_text("__syncthreads();".join(parts[: which + 1]) + "__syncthreads();".join(parts[which + 1 :]))
+    mutilated.write_text(barrier_removed(kernel.read_text(), which))
     return tuple(mutilated if path == kernel else path for path in SOURCES)
+
+
+def without_barrier_of_header(header: str, which: int, folder: Path) -> tuple[Path, ...]:
+    """The kernels, the `which`-th barrier of a header taken out in all that include it: of a template the linker keeps one copy."""
+    include = f'#include "{header}"\n'
+    text = barrier_removed((ROOT / "csrc" / header).read_text(), which).replace("#pragma once\n", "")
+    sources = []
+    for path in SOURCES:
+        if include in path.read_text():
+            (folder / path.name).write_text(path.read_text().replace(include, text))
+            path = folder / path.name
+        sources.append(path)
+    assert tuple(sources) != SOURCES
+    return tuple(sources)
 
 
 def draw(*shape: int, seed: int, dtype: torch.dtype) -> torch.Tensor:

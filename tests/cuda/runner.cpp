@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "cuda/laplacian_loss.h"
+#include "cuda/parzen.h"
 #include "cuda/pyramid.h"
 #include "cuda/pyramid_level.h"
 #include "cuda/pyramids.h"
+#include "cuda/vector_quantize.h"
 
 namespace {
 
@@ -172,6 +174,25 @@ void laplacian_loss(const Case& c) {
     cuda::laplacian_loss(c.call(), images, sums);
 }
 
+// numbers: dtype stream; tensors: z, codebook, quantized, indices
+void vector_quantize(const Case& c) {
+    const auto dtype = static_cast<DType>(c.n[0]);
+    Workspace work;
+    void* const memory = work.memory(cuda::vector_quantize_work(dtype, c[0].shape[0], c[1].shape[0]), 0xff);
+    cuda::vector_quantize(dtype, reinterpret_cast<void*>(c.n[1]), c[0], c[1], c[2],
+                          static_cast<std::int64_t*>(c[3].data), memory);
+}
+
+// numbers: dtype stream; tensors: x, samples, sigmas in float64, log-likelihoods
+void parzen_log_likelihood(const Case& c) {
+    const auto dtype = static_cast<DType>(c.n[0]);
+    const auto* const sigma = static_cast<const double*>(c[2].data);
+    const std::vector<double> sigmas(sigma, sigma + c[2].shape[0]);
+    Workspace work;
+    void* const memory = work.memory(cuda::parzen_work(dtype, c[0].shape[0], c[1].shape[0], c[2].shape[0]), 0xff);
+    cuda::parzen_log_likelihood(dtype, reinterpret_cast<void*>(c.n[1]), c[0], c[1], sigmas, c[3].data, memory);
+}
+
 const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        apply_table,
                                                        stream,
@@ -182,7 +203,9 @@ const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        laplacian_pyramid_adjoint,
                                                        gaussian_pyramid,
                                                        collapse_adjoint,
-                                                       laplacian_loss};
+                                                       laplacian_loss,
+                                                       vector_quantize,
+                                                       parzen_log_likelihood};
 
 void run_case(std::istream& in, std::ostream& out) {
     const std::int64_t function = numbers(in, 1)[0];

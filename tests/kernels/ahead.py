@@ -20,7 +20,9 @@ from unittest import mock
 
 import torch
 import triton
+from lapcore.kernels import parzen as parzen_kernels
 from lapcore.kernels import pyramid
+from lapcore.kernels import vector_quantize as vector_quantize_kernels
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
@@ -130,9 +132,31 @@ def table(dtype: torch.dtype, side: int) -> None:
     pyramid.apply("up", low, fine.shape[-2:], "half_pixel", "reflect", fine, -1, tables=(*taps, *taps))
 
 
+def vector_quantize(dtype: torch.dtype, side: int) -> None:
+    z, codebook = torch.zeros(100, side, dtype=dtype), torch.zeros(200, side, dtype=dtype)
+    vector_quantize_kernels.vector_quantize(z, codebook)
+
+
+def parzen(dtype: torch.dtype, side: int) -> None:
+    x, samples = torch.zeros(100, side, dtype=dtype), torch.zeros(200, side, dtype=dtype)
+    for sigmas in ([0.5], [0.1 * i for i in range(1, 11)]):
+        parzen_kernels.parzen_log_likelihood(x, samples, sigmas)
+
+
 CASES: dict[str, Callable[[torch.dtype, int], None]] = {
     each.__name__: each
-    for each in (laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table)
+    for each in (
+        laplacian,
+        laplacian_adjoint,
+        collapse,
+        gaussian,
+        collapse_adjoint,
+        loss,
+        circular,
+        table,
+        vector_quantize,
+        parzen,
+    )
 }
 
 

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # name:dtype:side; 256 is cut into strips, 128 fills one, 64 takes one launch for all its levels.
 CASES = {
-    80: ["laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256"],
+    80: [
+        *("laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256"),
+        *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
+    ],
     90: [
         *(f"laplacian:{case}" for case in ("float32:256", "bfloat16:256", "uint8:256", "float64:256", "float32:64")),
         *(f"laplacian_adjoint:{case}" for case in ("float32:256", "float64:64")),
@@ -27,8 +30,13 @@ CASES = {
         "loss:bfloat16:128",
         "circular:uint8:256",
         "table:float64:256",
+        *(f"vector_quantize:{case}" for case in ("float32:64", "float16:64", "bfloat16:3")),
+        *(f"parzen:{case}" for case in ("float32:3072", "bfloat16:784", "float32:3")),
     ],
-    100: ["laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128"],
+    100: [
+        *("laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128"),
+        *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
+    ],
 }
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
 WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")

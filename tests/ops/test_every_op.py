@@ -61,10 +61,17 @@ EXAMPLES: dict[str, Callable[[], Call]] = {
     "gaussian_kl": lambda: Call(four(), {}),
     "reparameterize_kl": lambda: Call((*four(), SEEDS), {}),
     "gaussian_nll": lambda: Call(four()[:3], {}),
+    "vector_quantize": lambda: Call((draw(4, 3, 6), draw(5, 6, seed=1)), {}),
+    "parzen_log_likelihood": lambda: Call((draw(4, 2, 3), draw(5, 2, 3, seed=1), [0.7, 1.5]), {}),
 }
+# By op, which of the floating-point inputs get no gradient.
+CONSTANT = {"vector_quantize": {1}}
+# Ops whose gradient is not the derivative, which is 0 almost everywhere, but the incoming gradient, passed to the first input.
+STRAIGHT_THROUGH = {"vector_quantize"}
 
 every_op = pytest.mark.parametrize("name", OPS)
-differentiable = pytest.mark.parametrize("name", [name for name in OPS if OPS[name].family != "random"])
+DIFFERENTIABLE = [name for name in OPS if OPS[name].family != "random"]
+differentiable = pytest.mark.parametrize("name", DIFFERENTIABLE)
 
 
 def is_float(value: object) -> bool:
@@ -88,7 +95,14 @@ def with_gradients(call: Call) -> Call:
 
 
 def incoming(outputs: list[Tensor]) -> list[Tensor]:
-    return [draw(*out.shape, seed=50 + i).to(out.dtype) for i, out in enumerate(outputs)]
+    return [draw(*out.shape, seed=50 + i).to(out.dtype) for i, out in enumerate(floats(outputs))]
+
+
+def gradients(name: str, outputs: list[Tensor], call: Call, grads: list[Tensor]) -> list[Tensor]:
+    """At the floating-point inputs of a call, but the constant ones, which must have none."""
+    found = torch.autograd.grad(floats(outputs), floats(call), grads, allow_unused=True)
+    assert {i for i, grad in enumerate(found) if grad is None} == CONSTANT.get(name, set())
+    return [grad for grad in found if grad is not None]
 
 
 # What belongs to an op -----------------------------------------------------------------------------------------------------------
@@ -164,7 +178,7 @@ def test_uninitialised_memory_is_poisoned() -> None:
 # Autograd ------------------------------------------------------------------------------------------------------------------------
 
 
-@differentiable
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if name not in STRAIGHT_THROUGH])
 def test_gradcheck(name: str) -> None:
     call = with_gradients(EXAMPLES[name]())
     flat, spec = pytree.tree_flatten(call)
@@ -174,6 +188,15 @@ def test_gradcheck(name: str) -> None:
 
     assert torch.autograd.gradcheck(function, flat)
     assert torch.autograd.gradgradcheck(function, flat, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", STRAIGHT_THROUGH)
+def test_straight_through(name: str) -> None:
+    call = with_gradients(EXAMPLES[name]())
+    outputs = run(name, call)
+    grads = incoming(outputs)
+    (got,) = gradients(name, outputs, call, grads)
+    assert_same_bits(got, grads[0])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
@@ -186,8 +209,8 @@ def test_layouts(name: str, layout: Callable[[Tensor], Tensor]) -> None:
     for a, b in zip(got, want, strict=True):
         assert_same_bits(a, b)
     grads = [layout(g) if g.dim() > 1 else g[:1].expand(g.shape) for g in incoming(want)]
-    got_grads = torch.autograd.grad(got, floats(strided), grads)
-    want_grads = torch.autograd.grad(want, floats(plain), [g.contiguous() for g in grads])
+    got_grads = gradients(name, got, strided, grads)
+    want_grads = gradients(name, want, plain, [g.contiguous() for g in grads])
     for a, b in zip(got_grads, want_grads, strict=True):
         assert_close(a, to_numpy(b), 1e-13)
 
@@ -237,8 +260,8 @@ def test_compile_fullgraph_equals_eager(name: str) -> None:
 def test_compiled_gradients_equal_eager(name: str) -> None:
     compiled, eager = with_gradients(EXAMPLES[name]()), with_gradients(EXAMPLES[name]())
     got, want = Recorder().run(name, compiled), run(name, eager)
-    got_grads = torch.autograd.grad(got, floats(compiled), incoming(got))
-    for a, b in zip(got_grads, torch.autograd.grad(want, floats(eager), incoming(want)), strict=True):
+    got_grads = gradients(name, got, compiled, incoming(got))
+    for a, b in zip(got_grads, gradients(name, want, eager, incoming(want)), strict=True):
         assert_same_bits(a, b)
 
 
@@ -248,7 +271,7 @@ def test_opcheck(name: str) -> None:
     recorder, call = Recorder(), with_gradients(EXAMPLES[name]())
     outputs, inputs = recorder.run(name, call), floats(call)
     if inputs:
-        torch.autograd.grad(outputs, inputs, incoming(outputs))
+        gradients(name, outputs, call, incoming(outputs))
     assert set(OPS[name].registered) <= {target.name() for target, _, _ in recorder.calls}
     for target, args, kwargs in recorder.calls:
         args, kwargs = map_floats(lambda t: t.detach().requires_grad_(bool(inputs)), (args, kwargs))

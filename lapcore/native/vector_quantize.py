@@ -1,0 +1,24 @@
+"""The nearest code of each row on the C++ kernels of csrc/cpu/."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lapcore import _C
+from lapcore.native.memory import DTYPES, reusing, unit_rows
+
+
+def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    z, codebook = unit_rows(z), unit_rows(codebook)
+    quantized = reusing(z, z.shape, z.numel(), z.dtype)
+    indices = torch.empty(len(z), dtype=torch.int64)
+    _C.vector_quantize(
+        DTYPES[z.dtype],
+        torch.get_num_threads(),
+        (z.data_ptr(), z.shape, z.stride()),
+        (codebook.data_ptr(), codebook.shape, codebook.stride()),
+        quantized.data_ptr(),
+        indices.data_ptr(),
+    )
+    return quantized, indices
