@@ -65,5 +65,5 @@ def cases(found: Peers) -> dict[str, Build]:
     goals = (times("C10", "torch eager", 2),)
     return {
         "parzen 10000x3072, 10000 samples, sigma 0.2": partial(case, found, 10000, 10000, 3072, [0.2], goals),
-        "parzen 2000x784, 10000 samples, 10 sigmas": partial(case, found, 2000, 10000, 784, ten),
+        "parzen 500x784, 10000 samples, 10 sigmas": partial(case, found, 500, 10000, 784, ten),
     }

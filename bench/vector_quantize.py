@@ -55,7 +55,7 @@ def case(found: Peers, rows: int, codes: int, size: int, goals: tuple[Goal, ...]
 
 def cases(found: Peers) -> dict[str, Build]:
     """Every case by name, built when it is measured."""
-    shapes = {(65536, 512, 64): (times("C10", "torch eager", 2),), (65536, 8192, 32): ()}
+    shapes = {(65536, 512, 64): (times("C10", "torch eager", 2),), (16384, 8192, 32): ()}
     return {
         f"vector_quantize {rows}x{size}, {codes} codes": partial(case, found, rows, codes, size, goals)
         for (rows, codes, size), goals in shapes.items()

@@ -29,9 +29,6 @@ constexpr std::int64_t kTileColumns = kTileVectors * kLanes<C>;
 constexpr std::int64_t kDepth = 64;
 constexpr std::int64_t kBlock = kTileRows * kDepth;
 
-// Two neighbours along k in int16, multiplied and added up exactly.
-using Pair = std::int32_t;
-
 template <class C>
 LAPCORE_INLINE Vector<C> broadcast(C value) {
     return value - Vector<C>{};  // for a zero of either sign
@@ -40,28 +37,15 @@ LAPCORE_INLINE Vector<C> broadcast(C value) {
 // a * b + c
 template <class C>
 LAPCORE_INLINE Vector<C> multiply_add(Vector<C> a, Vector<C> b, Vector<C> c) {
-    if constexpr (std::is_same_v<C, Pair>) {
-#if defined(__AVX512BW__)
-        return c + Vector<C>(_mm512_madd_epi16(__m512i(a), __m512i(b)));
-#elif defined(__AVX2__)
-        return c + Vector<C>(_mm256_madd_epi16(__m256i(a), __m256i(b)));
-#elif defined(__x86_64__)
-        return c + Vector<C>(_mm_madd_epi16(__m128i(a), __m128i(b)));
-#else
-        const auto low = [](Vector<C> v) { return (v << 16) >> 16; };
-        return c + low(a) * low(b) + (a >> 16) * (b >> 16);
-#endif
-    } else {
 #if defined(__AVX512F__)
-        if constexpr (sizeof(C) == 4) return Vector<C>(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
-        if constexpr (sizeof(C) == 8) return Vector<C>(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
+    if constexpr (sizeof(C) == 4) return Vector<C>(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
+    if constexpr (sizeof(C) == 8) return Vector<C>(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c)));
 #elif defined(__FMA__)
-        if constexpr (sizeof(C) == 4) return Vector<C>(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
-        if constexpr (sizeof(C) == 8) return Vector<C>(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
+    if constexpr (sizeof(C) == 4) return Vector<C>(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
+    if constexpr (sizeof(C) == 8) return Vector<C>(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c)));
 #else
-        return a * b + c;
+    return a * b + c;
 #endif
-    }
 }
 
 template <class C>

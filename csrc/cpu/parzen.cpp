@@ -8,6 +8,7 @@
 #include "cpu/parzen.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <vector>
@@ -28,16 +29,17 @@ constexpr std::int64_t kSpanSamples = 4096, kMostSpans = 16;
 
 // dots (tiles * kTileRows, kTileColumns) in float64: of rows of a, whose depth blocks lie one after the other, each
 // with all its tiles.
-template <class F>
-void inner_products(const F* a, std::int64_t tiles, const F* b, std::int64_t depth, double* dots) {
-    constexpr std::int64_t flush = std::is_same_v<F, Pair> ? kDepth : kFlush, size = kTileRows * kTileColumns<F>;
+template <class C>
+void inner_products(const C* a, std::int64_t tiles, const C* b, std::int64_t depth, double* dots) {
+    constexpr std::int64_t size = kTileRows * kTileColumns<C>;
     std::fill_n(dots, tiles * size, 0.0);
-    for (std::int64_t k = 0; k < depth; k += flush) {
+    for (std::int64_t k = 0; k < depth; k += kFlush) {
         for (std::int64_t t = 0; t < tiles; ++t) {
-            Tile<F> sums{};
-            multiply(a + (k / kDepth * tiles + t) * kBlock, tiles * kBlock, b + k * kTileColumns<F>,
-                     std::min(flush, depth - k), sums);
-            const F* const from = reinterpret_cast<const F*>(&sums);
+            Tile<C> sums{};
+            multiply(a + (k / kDepth * tiles + t) * kBlock, tiles * kBlock, b + k * kTileColumns<C>,
+                     std::min(kFlush, depth - k), sums);
+            C from[size];
+            std::memcpy(from, &sums, sizeof from);
             for (std::int64_t i = 0; i < size; ++i) dots[t * size + i] += double(from[i]);
         }
     }
@@ -147,7 +149,7 @@ public:
 private:
     std::int64_t rows_per_task() const {
         const std::int64_t fair = (x_.count() + 2 * threads_ - 1) / (2 * threads_), tile = kTileColumns<C>;
-        return std::min((fair + tile - 1) / tile * tile, kRowsPerTask);
+        return std::clamp((fair + tile - 1) / tile * tile, tile, kRowsPerTask);
     }
 
     // The sums of `count` rows over some of the spans, merged in order.

@@ -176,9 +176,7 @@ def test_operations_are_held_against_the_matrix_product_and_peaks_are_stated():
     text = report.text(summary)
     assert "% of the matrix rate" in text and "0.001 G operations" in text
     if harness.peak(lambda: None) is not None:
-        assert x.nbytes <= line.peak_bytes < 1.5 * x.nbytes and "peak 16.8 MB" in text.replace(
-            "peak 16.78", "peak 16.8"
-        )
+        assert 0.8 * x.nbytes < line.peak_bytes < 2 * x.nbytes and f"peak {line.peak_bytes / 1e6:.4g} MB" in text
 
 
 def test_missing_peers_are_named(monkeypatch):
