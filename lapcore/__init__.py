@@ -4,6 +4,7 @@ Pyramids:   pyr_down, pyr_up, gaussian_pyramid, laplacian_pyramid, collapse, ble
             lapcore.compat: drop-ins for cv2, kornia, RIFE, RobustVideoMatting, LPTN and pyrtools (imported when first used)
 Noise:      random.bits, random.uniform, random.normal: functions of seeds and position alone
 Gaussians:  reparameterize, gaussian_kl, reparameterize_kl, gaussian_nll, DiagonalGaussian
+Mixtures:   discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
 Models:     lapcore.models (imported when first used)
 Backends:   backend, explain
 """
@@ -23,6 +24,7 @@ from lapcore.ops import OPS as _OPS
 from lapcore.ops import random
 from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.laplacian_loss import laplacian_loss
+from lapcore.ops.likelihood import discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
 from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
 from lapcore.ops.pyramid_plan import PyramidPlan
 
@@ -34,6 +36,7 @@ __all__ = [
     "backend",
     "blend",
     "collapse",
+    "discretized_logistic_mixture_nll",
     "errors",
     "explain",
     "gaussian_kl",
@@ -46,6 +49,7 @@ __all__ = [
     "random",
     "reparameterize",
     "reparameterize_kl",
+    "sample_discretized_logistic_mixture",
 ]
 
 _LAZY = ("cli", "compat", "data", "metrics", "models", "nn", "sampling", "training")

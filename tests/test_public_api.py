@@ -29,6 +29,8 @@ SIGNATURES = {
     "reparameterize_kl": "mean logvar prior_mean=None prior_logvar=None seeds=None * stream=0",
     "gaussian_nll": "x mean logvar",
     "DiagonalGaussian": "mean logvar",
+    "discretized_logistic_mixture_nll": "params x * mode='exact'",
+    "sample_discretized_logistic_mixture": "params seeds * channels=3 snap=True stream=0",
     "backend": "name",
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lapcore.ops import gaussian, laplacian_loss, pyramid, random
+from lapcore.ops import gaussian, laplacian_loss, likelihood, pyramid, random
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,17 @@ OPS = {
         Op("gaussian_kl", "gaussian", gaussian.gaussian_kl, _with_gradient("gaussian_kl")),
         Op("reparameterize_kl", "gaussian", gaussian.reparameterize_kl, _with_gradient("reparameterize_kl")),
         Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, _with_gradient("gaussian_nll")),
+        Op(
+            "discretized_logistic_mixture_nll",
+            "likelihood",
+            likelihood.discretized_logistic_mixture_nll,
+            _with_gradient("discretized_logistic_mixture_nll"),
+        ),
+        Op(
+            "sample_discretized_logistic_mixture",
+            "likelihood",
+            likelihood.sample_discretized_logistic_mixture,
+            ("lapcore::sample_discretized_logistic_mixture",),
+        ),
     )
 }
