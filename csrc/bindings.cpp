@@ -131,6 +131,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("laplacian_loss", &laplacian_loss, arg("dtype"), arg("border"), arg("threads"), arg("input"), arg("target"),
           arg("masks"), arg("sizes"), arg("samples"), arg("weighted"), arg("coefficients"), arg("loss"), arg("grad"));
     bind_gaussian(m);
+    bind_likelihood(m);
     bind_random(m);
 #if defined(LAPCORE_CUDA)
     cuda::bind(m);

@@ -79,6 +79,23 @@ def gaussian_nll_backward(
     d_mean: int,
     d_logvar: int,
 ) -> None: ...
+def mixture_nll(
+    dtype: int, threads: int, channels: int, official: bool, params: Tensor, x: Tensor, out: int
+) -> None: ...
+def mixture_nll_backward(
+    dtype: int,
+    threads: int,
+    channels: int,
+    official: bool,
+    grad: int,
+    params: Tensor,
+    x: Tensor,
+    d_params: int,
+    d_x: int,
+) -> None: ...
+def mixture_sample(
+    dtype: int, threads: int, channels: int, snap: bool, params: Tensor, seeds: Seeds, out: int
+) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,

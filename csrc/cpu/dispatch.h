@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/gaussian.h"
+#include "cpu/likelihood.h"
 #include "cpu/pyramid.h"
 #include "cpu/random.h"
 
@@ -15,6 +16,7 @@ struct Kernels {
     const PyramidKernels& pyramid;
     const RandomKernels& random;
     const GaussianKernels& gaussian;
+    const LikelihoodKernels& likelihood;
 };
 
 const Kernels& kernels();

@@ -6,11 +6,12 @@ namespace lapcore::LAPCORE_ISA {
 extern const PyramidKernels pyramid_kernels;
 extern const RandomKernels random_kernels;
 extern const GaussianKernels gaussian_kernels;
+extern const LikelihoodKernels likelihood_kernels;
 
 #define LAPCORE_NAME_OF(isa) #isa
 #define LAPCORE_NAME(isa) LAPCORE_NAME_OF(isa)
 
 extern const Kernels kernels;
-const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid_kernels, random_kernels, gaussian_kernels};
+const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid_kernels, random_kernels, gaussian_kernels, likelihood_kernels};
 
 }  // namespace lapcore::LAPCORE_ISA

@@ -70,7 +70,7 @@ def discretized_logistic_mixture_nll(params: Tensor, x: Tensor, mode: str) -> Te
     best, weights = _weights(logits, _channels(mixture, pixels, mode))
     value = best + weights.sum(1).log() - logits.exp().sum(1).log()
     lowest = torch.finfo(x.dtype).min
-    return torch.where(best > lowest, -value, math.inf).double().sum(1).to(x.dtype)
+    return torch.where(best <= lowest, math.inf, -value).double().sum(1).to(x.dtype)
 
 
 def discretized_logistic_mixture_nll_backward(

@@ -370,6 +370,35 @@ def test_threads_do_not_matter(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+def test_every_instruction_set_gives_the_same_bits() -> None:
+    require_backend("cpu", PROBE[0], torch.zeros(PROBE[1]))
+    from lapcore import _C
+
+    shape = (2, 3, 3, 5, 27)
+    params, x = draw_params(shape, 1, torch.float32), draw_image(shape, dtype=torch.float32)
+    best, results = _C.isa(), []
+    try:
+        for isa in _C.isas():
+            _C.use_isa(isa)
+            results.append([nll(params, x), *gradients(params, x, torch.ones(2)), sample(params, 7, snap=False)])
+    finally:
+        _C.use_isa(best)
+    for other in results[1:]:
+        for a, b in zip(other, results[0], strict=True):
+            assert_same_bits(a, b)
+
+
+@modes
+def test_a_nan_stays_in_its_image(backend: str, device: str, mode: str) -> None:
+    shape = (3, 2, 3, 2, 2)
+    params, x = draw_params(shape, 1, torch.float32).to(device), draw_image(shape, dtype=torch.float32).to(device)
+    x[1, 1, 0, 1] = 0.2
+    for row in (0, 3, 5, 6, 9, 11, 13, 17, 19):  # a logit, means, log-scales, coefficients; of both components
+        bad = params.clone()
+        bad[1, row, 0, 1] = math.nan
+        assert nll(bad, x, mode).isnan().tolist() == [False, True, False], row
+
+
 # Draws ---------------------------------------------------------------------------------------------------------------------------
 
 
