@@ -155,7 +155,6 @@ LAPCORE_MATH V pixel_nll(V best, V weights, V logits) {
     const V value = log_of(logits) - log_of(weights) - best;
     const V infinite = weights - weights + std::numeric_limits<Element<V>>::infinity();  // NaN stays
     return best <= -kLargest<V> ? infinite : value;
-} + std::numeric_limits<Element<V>>::infinity() : value;
 }
 
 // The derivatives of log p of a component, by parameter: out.d_means, d_log_scales, d_coefficients, and d_x.

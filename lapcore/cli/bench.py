@@ -20,7 +20,9 @@ def run(arguments: list[str]) -> None:
     parser = types.command_parser(
         "bench", "Measure the operations: times, percentage of what a copy of as many bytes reaches, and the goals."
     )
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help="pyramid, gaussian, random (all of them)")
+    parser.add_argument(
+        "families", nargs="*", metavar="FAMILY", help="pyramid, gaussian, random, likelihood (all of them)"
+    )
     parser.add_argument("--peers", action="store_true", help="measure OpenCV, kornia, PyTorch and others beside ours")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains this")
     parser.add_argument("--seconds", type=_seconds, default=0.3, help="time for each way to do a case (0.3)")
