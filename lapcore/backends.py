@@ -44,7 +44,7 @@ NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
     "cuda": frozenset({"pyramid"}),
-    "triton": frozenset({"pyramid"}),
+    "triton": frozenset({"pyramid", "random"}),
     "cpu": frozenset({"pyramid"}),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
