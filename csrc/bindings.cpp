@@ -1,5 +1,8 @@
-// The module lapcore._C: plain functions over raw pointers, sizes and strides, so that one build serves every PyTorch.
-// Arguments have been checked by lapcore.ops. The GIL is released while a kernel runs.
+// The module lapcore._C, and what it has of pyramids (the other families are in csrc/bindings/): plain functions over
+// raw pointers, sizes and strides, so that one build serves every PyTorch. Arguments have been checked by lapcore.ops.
+// The GIL is released while a kernel runs.
+#include "bindings/bindings.h"
+
 #include <pybind11/pybind11.h>
 
 #include <optional>
@@ -127,6 +130,8 @@ PYBIND11_MODULE(_C, m) {
     m.def("collapse", &collapse, arg("dtype"), arg("border"), arg("threads"), arg("pyramid"), arg("out"), arg("work"));
     m.def("laplacian_loss", &laplacian_loss, arg("dtype"), arg("border"), arg("threads"), arg("input"), arg("target"),
           arg("masks"), arg("sizes"), arg("samples"), arg("weighted"), arg("coefficients"), arg("loss"), arg("grad"));
+    bind_gaussian(m);
+    bind_random(m);
 #if defined(LAPCORE_CUDA)
     cuda::bind(m);
     m.attr("has_cuda") = true;

@@ -4,12 +4,14 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <optional>
 #include <tuple>
 #include <utility>
 #include <vector>
 
 #include "common/taps.h"
 #include "common/view.h"
+#include "cpu/gaussian.h"
 
 namespace lapcore {
 
@@ -18,6 +20,9 @@ struct Tensor {
     std::vector<std::int64_t> shape, strides;
 };
 using TapsTensor = std::tuple<std::uintptr_t, std::uintptr_t, std::int64_t>;  // index, weight, how many
+
+using SeedsTensor = std::tuple<std::uintptr_t, std::int64_t, bool, std::int64_t>;  // address, stride, per row, stream
+using RowsTensor = std::pair<std::uintptr_t, std::int64_t>;                        // address, stride of a row
 
 inline void* pointer(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
@@ -33,6 +38,14 @@ inline TapTable table_of(const TapsTensor& taps) {
     const auto& [index, weight, count] = taps;
     return {static_cast<const std::int64_t*>(pointer(index)), pointer(weight), count};
 }
+
+inline Seeds seeds_of(const SeedsTensor& seeds) {
+    const auto& [address, stride, per_row, stream] = seeds;
+    return {static_cast<const std::int64_t*>(pointer(address)), stride, per_row, std::uint64_t(stream)};
+}
+
+inline Rows rows_of(const RowsTensor& rows) { return {pointer(rows.first), rows.second}; }
+inline Rows rows_of(const std::optional<RowsTensor>& rows) { return rows ? rows_of(*rows) : Rows{}; }
 
 }  // namespace lapcore
 

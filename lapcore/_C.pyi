@@ -3,6 +3,9 @@ from collections.abc import Sequence
 Tensor = tuple[int, tuple[int, ...], tuple[int, ...]]
 Taps = tuple[int, int, int]  # addresses of index and weight, taps per output
 
+Rows = tuple[int, int]  # address, stride of a row of contiguous elements
+Seeds = tuple[int, int, bool, int]  # address, stride, whether there is one for each row, stream
+
 has_cuda: bool
 
 class Block:
@@ -44,6 +47,37 @@ def laplacian_loss(
     coefficients: int,
     loss: int,
     grad: Tensor | None,
+) -> None: ...
+def random_draw(
+    distribution: int, dtype: int, threads: int, seeds: Seeds, rows: int, length: int, out: int
+) -> None: ...
+def gaussian_forward(
+    dtype: int, threads: int, shape: tuple[int, int], moments: Sequence[Rows | None], seeds: Seeds, z: int, kl: int
+) -> None: ...
+def gaussian_backward(
+    dtype: int,
+    threads: int,
+    shape: tuple[int, int],
+    grad_z: Rows | None,
+    grad_kl: int,
+    moments: Sequence[Rows | None],
+    seeds: Seeds,
+    gradients: Sequence[Rows | None],
+) -> None: ...
+def gaussian_nll(
+    dtype: int, threads: int, shape: tuple[int, int], x: Rows, mean: Rows, logvar: Rows, out: int
+) -> None: ...
+def gaussian_nll_backward(
+    dtype: int,
+    threads: int,
+    shape: tuple[int, int],
+    grad: int,
+    x: Rows,
+    mean: Rows,
+    logvar: Rows,
+    d_x: int,
+    d_mean: int,
+    d_logvar: int,
 ) -> None: ...
 def cuda_pyramid_apply(
     op: int,

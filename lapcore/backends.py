@@ -45,7 +45,7 @@ NAMES = tuple(ROOMS)
 FAMILIES: dict[str, frozenset[str]] = {
     "cuda": frozenset({"pyramid"}),
     "triton": frozenset({"pyramid", "random"}),
-    "cpu": frozenset({"pyramid"}),
+    "cpu": frozenset({"gaussian", "pyramid", "random"}),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
 

@@ -4,13 +4,17 @@
 #include <string>
 #include <vector>
 
+#include "cpu/gaussian.h"
 #include "cpu/pyramid.h"
+#include "cpu/random.h"
 
 namespace lapcore {
 
 struct Kernels {
     const char* name;
-    PyramidKernels pyramid;
+    const PyramidKernels& pyramid;
+    const RandomKernels& random;
+    const GaussianKernels& gaussian;
 };
 
 const Kernels& kernels();

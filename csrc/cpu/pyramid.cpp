@@ -9,7 +9,6 @@
 #include <stdexcept>
 
 #include "cpu/cascade.h"
-#include "cpu/dispatch.h"
 #include "cpu/laplacian.h"
 #include "cpu/memory.h"
 #include "cpu/small.h"
@@ -377,7 +376,10 @@ void by_dtype(DType dtype, const Function& function) {
     }
 }
 
-const PyramidKernels pyramid{
+}  // namespace
+
+extern const PyramidKernels pyramid_kernels;
+const PyramidKernels pyramid_kernels{
     [](const PyramidCall& call, Op op, const View& src, const View* base, double alpha, const View& dst) {
         by_dtype(call.dtype, [&](auto t) {
             by_sign(base, alpha, [&](auto sign) { apply<decltype(t), sign()>(call, op, src, base, dst); });
@@ -395,12 +397,5 @@ const PyramidKernels pyramid{
     },
     &laplacian_loss,
 };
-
-}  // namespace
-
-extern const Kernels kernels;
-#define LAPCORE_NAME_OF(isa) #isa
-#define LAPCORE_NAME(isa) LAPCORE_NAME_OF(isa)
-const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid};
 
 }  // namespace lapcore::LAPCORE_ISA

@@ -9,22 +9,14 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
+from lapcore.native.memory import DTYPES, LARGE, reusing
 from lapcore.reference.pyramid import Sizes, Tensors, band_dtype
 from lapcore.reference.taps import Size, Tables
 
 Described = tuple[int, tuple[int, ...], tuple[int, ...]]
 Taps = tuple[int, int, int]
 
-# The numbers of DType, Border and Op in csrc/common/.
-DTYPES = {
-    torch.float16: 0,
-    torch.bfloat16: 1,
-    torch.float32: 2,
-    torch.float64: 3,
-    torch.uint8: 4,
-    torch.int16: 5,
-    torch.uint16: 6,
-}
+# The numbers of Border and Op in csrc/common/.
 BORDERS = {"reflect": 0, "replicate": 1, "circular": 2, "constant": 3, "symmetric": 4}
 OPS = {"down": 0, "up": 1, "down_adjoint": 2, "up_adjoint": 3}
 
@@ -52,10 +44,6 @@ def describe_tables(tables: Tables | None) -> tuple[Taps, Taps] | None:
     )
 
 
-LARGE = 1 << 20
-"""Bytes from which on it is worth while to keep an output's memory for the next: malloc may give it back to the system."""
-
-
 def like(x: Tensor, size: Size, dtype: torch.dtype) -> Tensor:
     """A tensor of x's leading shape. A large one on the CPU takes the memory of an earlier one, if there is such."""
     return all_like(x, (size,), dtype)[0]
@@ -68,14 +56,7 @@ def all_like(x: Tensor, sizes: Sequence[Size], dtype: torch.dtype) -> list[Tenso
             return [x.new_empty(*lead, *size) for size in sizes]
         return [x.new_empty(*lead, *size, dtype=dtype) for size in sizes]
     planes = math.prod(lead)
-    return [_reusing(x, (*lead, *size), planes * size[0] * size[1], dtype) for size in sizes]
-
-
-def _reusing(x: Tensor, shape: tuple[int, ...], count: int, dtype: torch.dtype) -> Tensor:
-    nbytes = count * dtype.itemsize
-    if nbytes < LARGE:
-        return x.new_empty(shape, dtype=dtype)
-    return torch.frombuffer(_C.Block(nbytes), dtype=dtype).view(shape)
+    return [reusing(x, (*lead, *size), planes * size[0] * size[1], dtype) for size in sizes]
 
 
 def apply(

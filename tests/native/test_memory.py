@@ -7,7 +7,7 @@ import torch
 
 import lapcore
 from lapcore import native
-from lapcore.native.pyramid import LARGE
+from lapcore.native.memory import LARGE
 
 SHAPE = (LARGE // 4, 4)  # of uint8: pyr_up makes four times as many bytes
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.pyramid import BORDERS, DTYPES, OPS, describe, describe_all, describe_tables
+from lapcore.native.memory import DTYPES
+from lapcore.native.pyramid import BORDERS, OPS, describe, describe_all, describe_tables
 from lapcore.reference.pyramid import INTEGERS, Sizes, Tensors, band_dtype
 from lapcore.reference.taps import Size, Tables
 

@@ -1,0 +1,11 @@
+// The functions of lapcore._C, family by family.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace lapcore {
+
+void bind_gaussian(pybind11::module_& m);
+void bind_random(pybind11::module_& m);
+
+}  // namespace lapcore

@@ -1,0 +1,25 @@
+// How rows of elements are shared out among threads. Included once per instruction set.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cpu/threads.h"
+
+namespace lapcore::LAPCORE_ISA {
+
+// A row is taken in chunks whose place depends on nothing but its length: so do sums over it.
+constexpr std::int64_t kChunk = 1 << 14;
+
+inline std::int64_t chunks_of(std::int64_t length) { return (length + kChunk - 1) / kChunk; }
+
+// Calls task(first, last) for runs of chunks, those of all rows counted through.
+template <class Task>
+void over_chunks(std::int64_t rows, std::int64_t length, int threads, const Task& task) {
+    const std::int64_t chunks = rows * chunks_of(length);
+    threads = int(std::min<std::int64_t>(threads, 1 + rows * length / kChunk));
+    const std::int64_t runs = std::min<std::int64_t>(chunks, threads == 1 ? 1 : 4 * threads);
+    parallel_for(runs, threads, [&](std::int64_t i) { task(i * chunks / runs, (i + 1) * chunks / runs); });
+}
+
+}  // namespace lapcore::LAPCORE_ISA

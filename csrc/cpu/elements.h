@@ -1,0 +1,162 @@
+// Tiles of rows of elements: read and written in place where they are of the type of the computation, by way of a
+// buffer where they are of 16 bits; and sums over rows. Included once per instruction set.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "common/view.h"
+#include "cpu/convert.h"
+#include "cpu/gaussian.h"
+#include "cpu/simd.h"
+
+namespace lapcore::LAPCORE_ISA {
+
+constexpr std::int64_t kTile = 1024;
+
+template <class C>
+bool in_place(DType dtype) {
+    return dtype == (std::is_same_v<C, double> ? DType::float64 : DType::float32);
+}
+
+inline std::int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
+
+template <class C>
+class Input {
+public:
+    Input(DType dtype, const Rows& rows) : dtype_(dtype), rows_(rows) {}
+
+    explicit operator bool() const { return rows_.data; }
+
+    // The elements [first, first + n) of a row; valid until the next call. Null where the tensor is not there.
+    const C* tile(std::int64_t row, std::int64_t first, std::int64_t n) {
+        if (!rows_.data) return nullptr;
+        const char* at = static_cast<const char*>(rows_.data) + (row * rows_.stride + first) * bytes_of(dtype_);
+        if (in_place<C>(dtype_)) return reinterpret_cast<const C*>(at);
+        if constexpr (std::is_same_v<C, float>) {
+            if (dtype_ == DType::float16) {
+                load_row(reinterpret_cast<const Half*>(at), 1, n, buffer_);
+            } else {
+                load_row(reinterpret_cast<const BFloat16*>(at), 1, n, buffer_);
+            }
+        }
+        return buffer_;
+    }
+
+private:
+    DType dtype_;
+    Rows rows_;
+    alignas(64) C buffer_[kTile];
+};
+
+template <class C>
+class Output {
+public:
+    Output(DType dtype, const Rows& rows) : dtype_(dtype), rows_(rows) {}
+
+    // Where to write the elements [first, first + n) of a row, before `finish`. Null where the tensor is not there.
+    C* tile(std::int64_t row, std::int64_t first, std::int64_t n) {
+        if (!rows_.data) return nullptr;
+        at_ = static_cast<char*>(rows_.data) + (row * rows_.stride + first) * bytes_of(dtype_);
+        n_ = n;
+        return in_place<C>(dtype_) ? reinterpret_cast<C*>(at_) : buffer_;
+    }
+
+    void finish() {
+        if (!rows_.data || in_place<C>(dtype_)) return;
+        if constexpr (std::is_same_v<C, float>) {
+            if (dtype_ == DType::float16) {
+                store_row(buffer_, n_, reinterpret_cast<Half*>(at_), 1);
+            } else {
+                store_row(buffer_, n_, reinterpret_cast<BFloat16*>(at_), 1);
+            }
+        }
+    }
+
+private:
+    DType dtype_;
+    Rows rows_;
+    char* at_ = nullptr;
+    std::int64_t n_ = 0;
+    alignas(64) C buffer_[kTile];
+};
+
+// A vector's place in a tile.
+template <class C>
+struct Whole {
+    std::int64_t i;
+    bool streamed;
+    LAPCORE_INLINE Vector<C> load(const C* p) const { return LAPCORE_ISA::load(p + i); }
+    LAPCORE_INLINE void store(C* p, Vector<C> v) const {
+        if (streamed) {
+            stream(p + i, v);
+        } else {
+            LAPCORE_ISA::store(p + i, v);
+        }
+    }
+};
+
+// The last, of n elements; the others read as zeros.
+template <class C>
+struct Part {
+    std::int64_t i, n;
+    LAPCORE_INLINE Vector<C> load(const C* p) const { return load_first(p + i, n); }
+    LAPCORE_INLINE void store(C* p, Vector<C> v) const { store_first(p + i, v, n); }
+};
+
+template <class C, class Body>
+LAPCORE_INLINE void over_vectors(std::int64_t n, bool streamed, const Body& body) {
+    std::int64_t i = 0;
+    for (; i + kLanes<C> <= n; i += kLanes<C>) body(Whole<C>{i, streamed});
+    if (i < n) body(Part<C>{i, n - i});
+}
+
+// float32 numbers as the computation's.
+template <class Place>
+LAPCORE_INLINE Vector<float> load_floats(const Place& at, const float* p, float) {
+    return at.load(p);
+}
+template <class Place>
+LAPCORE_INLINE Vector<double> load_floats(const Place& at, const float* p, double) {
+    Vector<double> v{};
+    for (std::int64_t i = 0; i < kLanes<double>; ++i) v[i] = p[at.i + i];
+    return v;
+}
+
+template <std::size_t first, std::size_t... I>
+LAPCORE_INLINE Vector<double> widened(Vector<float> v, std::index_sequence<I...>) {
+    return __builtin_convertvector(__builtin_shufflevector(v, v, (first + I)...), Vector<double>);
+}
+
+// A sum in double in kWays parts, element i of a tile in part i mod kWays, whatever the length of a vector: the terms'
+// own roundings, and that of the result, are all that a float32 sum of less than 2^20 terms shows.
+template <class C>
+class Sum16 {
+public:
+    LAPCORE_INLINE void add(std::int64_t i, Vector<C> terms) {
+        if constexpr (std::is_same_v<C, double>) {
+            parts_[i / kEach % kParts] += terms;
+        } else {
+            constexpr auto half = std::make_index_sequence<std::size_t(kEach)>{};
+            parts_[i / kEach % kParts] += widened<0>(terms, half);
+            parts_[(i / kEach + 1) % kParts] += widened<std::size_t(kEach)>(terms, half);
+        }
+    }
+
+    double total() const {
+        double sum = 0;
+        for (const auto& part : parts_) {
+            for (std::int64_t i = 0; i < kEach; ++i) sum += part[i];
+        }
+        return sum;
+    }
+
+private:
+    static constexpr std::int64_t kWays = 16, kEach = kLanes<double>, kParts = kWays / kEach;
+    Vector<double> parts_[kParts] = {};
+};
+
+}  // namespace lapcore::LAPCORE_ISA

@@ -1,0 +1,16 @@
+// The kernels of all families for one instruction set.
+#include "cpu/dispatch.h"
+
+namespace lapcore::LAPCORE_ISA {
+
+extern const PyramidKernels pyramid_kernels;
+extern const RandomKernels random_kernels;
+extern const GaussianKernels gaussian_kernels;
+
+#define LAPCORE_NAME_OF(isa) #isa
+#define LAPCORE_NAME(isa) LAPCORE_NAME_OF(isa)
+
+extern const Kernels kernels;
+const Kernels kernels{LAPCORE_NAME(LAPCORE_ISA), pyramid_kernels, random_kernels, gaussian_kernels};
+
+}  // namespace lapcore::LAPCORE_ISA

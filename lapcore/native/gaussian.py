@@ -1,0 +1,141 @@
+"""Diagonal Gaussians on the C++ kernels of csrc/cpu/: one pass over memory for each function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lapcore import _C
+from lapcore.native.memory import DTYPES, like, row_by_row
+from lapcore.native.random import describe_seeds
+
+NO_SEEDS = (0, 0, False, 0)
+
+Moments = Sequence[Tensor | None]
+
+
+def reparameterize(mean: Tensor, logvar: Tensor, seeds: Tensor, stream: int) -> Tensor:
+    z = like(mean)
+    _forward((mean, logvar, None, None), describe_seeds(seeds, stream), z, None)
+    return z
+
+
+def gaussian_kl(mean: Tensor, logvar: Tensor, prior_mean: Tensor | None, prior_logvar: Tensor | None) -> Tensor:
+    kl = _sums(mean)
+    _forward((mean, logvar, prior_mean, prior_logvar), NO_SEEDS, None, kl)
+    return kl
+
+
+def reparameterize_kl(
+    mean: Tensor, logvar: Tensor, prior_mean: Tensor | None, prior_logvar: Tensor | None, seeds: Tensor, stream: int
+) -> tuple[Tensor, Tensor]:
+    z, kl = like(mean), _sums(mean)
+    _forward((mean, logvar, prior_mean, prior_logvar), describe_seeds(seeds, stream), z, kl)
+    return z, kl
+
+
+def gaussian_nll(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    nll = _sums(x)
+    if x.numel() == 0:
+        return nll
+    x, mean, logvar = row_by_row(x), row_by_row(mean), row_by_row(logvar)
+    _C.gaussian_nll(*_call(x), _rows(x), _rows(mean), _rows(logvar), nll.data_ptr())
+    return nll
+
+
+def reparameterize_backward(grad: Tensor, logvar: Tensor, seeds: Tensor, stream: int) -> Tensor:
+    d_logvar = like(logvar)
+    # The mean is not looked at.
+    _backward(grad, None, (logvar, logvar, None, None), describe_seeds(seeds, stream), (None, d_logvar, None, None))
+    return d_logvar
+
+
+def gaussian_kl_backward(
+    grad: Tensor, mean: Tensor, logvar: Tensor, prior_mean: Tensor | None, prior_logvar: Tensor | None
+) -> list[Tensor]:
+    moments = mean, logvar, prior_mean, prior_logvar
+    gradients = [None if x is None else like(x) for x in moments]
+    _backward(None, grad, moments, NO_SEEDS, gradients)
+    return [x for x in gradients if x is not None]
+
+
+def reparameterize_kl_backward(
+    grad_z: Tensor,
+    grad_kl: Tensor,
+    mean: Tensor,
+    logvar: Tensor,
+    prior_mean: Tensor | None,
+    prior_logvar: Tensor | None,
+    seeds: Tensor,
+    stream: int,
+) -> list[Tensor]:
+    moments = mean, logvar, prior_mean, prior_logvar
+    gradients = [None if x is None else like(x) for x in moments]
+    _backward(grad_z, grad_kl, moments, describe_seeds(seeds, stream), gradients)
+    return [x for x in gradients if x is not None]
+
+
+def gaussian_nll_backward(grad: Tensor, x: Tensor, mean: Tensor, logvar: Tensor) -> list[Tensor]:
+    gradients = [like(x), like(x), like(x)]
+    if x.numel():
+        grad = grad.contiguous()
+        x, mean, logvar = row_by_row(x), row_by_row(mean), row_by_row(logvar)
+        outputs = (y.data_ptr() for y in gradients)
+        _C.gaussian_nll_backward(*_call(x), grad.data_ptr(), _rows(x), _rows(mean), _rows(logvar), *outputs)
+    return gradients
+
+
+def _call(x: Tensor) -> tuple[int, int, tuple[int, int]]:
+    return DTYPES[x.dtype], torch.get_num_threads(), (x.shape[0], math.prod(x.shape[1:]))
+
+
+def _rows(x: Tensor) -> tuple[int, int]:
+    return x.data_ptr(), x.stride(0)
+
+
+def _all_rows(tensors: Moments) -> list[tuple[int, int] | None]:
+    return [None if x is None else (x.data_ptr(), x.stride(0)) for x in tensors]
+
+
+def _sums(x: Tensor) -> Tensor:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if x.numel() == 0:
+        return x.new_zeros(x.shape[:1], dtype=dtype)
+    return x.new_empty(x.shape[:1], dtype=dtype)
+
+
+def _forward(moments: Moments, seeds: tuple[int, int, bool, int], z: Tensor | None, kl: Tensor | None) -> None:
+    mean = moments[0]
+    assert mean is not None
+    if mean.numel() == 0:
+        return
+    moments = [None if x is None else row_by_row(x) for x in moments]
+    z_address, kl_address = (0 if x is None else x.data_ptr() for x in (z, kl))
+    _C.gaussian_forward(*_call(mean), _all_rows(moments), seeds, z_address, kl_address)
+
+
+def _backward(
+    grad_z: Tensor | None,
+    grad_kl: Tensor | None,
+    moments: Moments,
+    seeds: tuple[int, int, bool, int],
+    gradients: Moments,
+) -> None:
+    mean = moments[0]
+    assert mean is not None
+    if mean.numel() == 0:
+        return
+    moments = [None if x is None else row_by_row(x) for x in moments]
+    grad_z = None if grad_z is None else row_by_row(grad_z)
+    grad_kl = None if grad_kl is None else grad_kl.contiguous()
+    _C.gaussian_backward(
+        *_call(mean),
+        None if grad_z is None else _rows(grad_z),
+        0 if grad_kl is None else grad_kl.data_ptr(),
+        _all_rows(moments),
+        seeds,
+        _all_rows(gradients),
+    )
