@@ -79,6 +79,9 @@ def gaussian_nll_backward(
     d_mean: int,
     d_logvar: int,
 ) -> None: ...
+def cuda_random_draw(
+    distribution: int, dtype: int, stream: int, seeds: Seeds, rows: int, length: int, out: int
+) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,

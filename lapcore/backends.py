@@ -43,7 +43,7 @@ ROOMS = {
 NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
-    "cuda": frozenset({"pyramid"}),
+    "cuda": frozenset({"pyramid", "random"}),
     "triton": frozenset({"pyramid", "random"}),
     "cpu": frozenset({"gaussian", "pyramid", "random"}),
 }
