@@ -96,6 +96,9 @@ def mixture_nll_backward(
 def mixture_sample(
     dtype: int, threads: int, channels: int, snap: bool, params: Tensor, seeds: Seeds, out: int
 ) -> None: ...
+def cuda_random_draw(
+    distribution: int, dtype: int, stream: int, seeds: Seeds, rows: int, length: int, out: int
+) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,

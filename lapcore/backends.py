@@ -43,8 +43,8 @@ ROOMS = {
 NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
-    "cuda": frozenset({"pyramid"}),
-    "triton": frozenset({"pyramid"}),
+    "cuda": frozenset({"pyramid", "random"}),
+    "triton": frozenset({"likelihood", "pyramid", "random"}),
     "cpu": frozenset({"gaussian", "likelihood", "pyramid", "random"}),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")

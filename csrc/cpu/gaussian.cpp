@@ -72,8 +72,7 @@ template <class C>
 LAPCORE_INLINE Vector<C> excess_over(Vector<C> expm1, Vector<C> ratio) {
     using V = Vector<C>;
     constexpr C most = std::numeric_limits<C>::max();
-    const V excess = expm1 - (ratio > most ? V{} + most : ratio);
-    return excess < 0 ? V{} : excess;
+    return maximum(V{}, expm1 - minimum(V{} + most, ratio));
 }
 
 // What the formulas are made of, at one vector of elements.

@@ -32,6 +32,7 @@ FUNCTIONS = (
     "gaussian_pyramid",
     "collapse_adjoint",
     "laplacian_loss",
+    "random",
 )
 """In the order of the runner's."""
 

@@ -14,6 +14,7 @@
 #include "cuda/pyramid.h"
 #include "cuda/pyramid_level.h"
 #include "cuda/pyramids.h"
+#include "cuda/random.h"
 
 namespace {
 
@@ -172,6 +173,18 @@ void laplacian_loss(const Case& c) {
     cuda::laplacian_loss(c.call(), images, sums);
 }
 
+// The seeds of tensor i: of the rows, or of all of them.
+Seeds seeds_of(const View& seeds, std::int64_t per_row, std::int64_t stream) {
+    const std::int64_t stride = seeds.strides.empty() ? 0 : seeds.strides[0];
+    return {static_cast<const std::int64_t*>(seeds.data), stride, per_row != 0, std::uint64_t(stream)};
+}
+
+// numbers: distribution dtype stream per_row stream_of_noise; tensors: seeds, the rows drawn
+void random(const Case& c) {
+    cuda::random_draw(static_cast<Distribution>(c.n[0]), static_cast<DType>(c.n[1]), reinterpret_cast<void*>(c.n[2]),
+                      seeds_of(c[0], c.n[3], c.n[4]), c[1].shape[0], c[1].shape[1], c[1].data);
+}
+
 const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        apply_table,
                                                        stream,
@@ -182,7 +195,8 @@ const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        laplacian_pyramid_adjoint,
                                                        gaussian_pyramid,
                                                        collapse_adjoint,
-                                                       laplacian_loss};
+                                                       laplacian_loss,
+                                                       random};
 
 void run_case(std::istream& in, std::ostream& out) {
     const std::int64_t function = numbers(in, 1)[0];

@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 import triton
-from lapcore.kernels import pyramid
+from lapcore.kernels import pyramid, random
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
@@ -130,9 +130,25 @@ def table(dtype: torch.dtype, side: int) -> None:
     pyramid.apply("up", low, fine.shape[-2:], "half_pixel", "reflect", fine, -1, tables=(*taps, *taps))
 
 
+def normal(dtype: torch.dtype, side: int) -> None:
+    for seeds in (torch.tensor([3]), torch.arange(4)):
+        random.normal((4, side * side), seeds, 0, seeds.device, dtype)
+
+
+def uniform(dtype: torch.dtype, side: int) -> None:
+    random.uniform((4, side * side), torch.tensor([3]), 0, torch.device("cpu"), dtype)
+
+
+def bits(dtype: torch.dtype, side: int) -> None:
+    random.bits((4, side * side), torch.arange(4), 0, torch.device("cpu"))
+
+
 CASES: dict[str, Callable[[torch.dtype, int], None]] = {
     each.__name__: each
-    for each in (laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table)
+    for each in (
+        *(laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table),
+        *(bits, uniform, normal),
+    )
 }
 
 

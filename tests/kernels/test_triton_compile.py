@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # name:dtype:side; 256 is cut into strips, 128 fills one, 64 takes one launch for all its levels.
 CASES = {
-    80: ["laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256"],
+    80: ["laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256", "normal:float16:64"],
     90: [
         *(f"laplacian:{case}" for case in ("float32:256", "bfloat16:256", "uint8:256", "float64:256", "float32:64")),
         *(f"laplacian_adjoint:{case}" for case in ("float32:256", "float64:64")),
@@ -27,11 +27,16 @@ CASES = {
         "loss:bfloat16:128",
         "circular:uint8:256",
         "table:float64:256",
+        *(f"normal:{dtype}:64" for dtype in ("float32", "bfloat16", "float64")),
+        "uniform:float32:64",
+        "bits:int32:64",
     ],
     100: ["laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128"],
 }
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
 WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")
+# One for each of a thread's two blocks of noise.
+NOISE = ("bits", "uniform:float32", "normal:float32")
 
 
 @pytest.mark.parametrize("architecture", CASES)
@@ -47,3 +52,5 @@ def test_compiles_without_spills(architecture: int, tmp_path: Path) -> None:
         assert used["REG"] > 0 and used["STACK"] == 0 and used["LOCAL"] == 0, f"sm_{architecture}, {name}: {used}"
         if name.startswith(WIDE):
             assert used["VECTORS"] >= 4, f"sm_{architecture}, {name}: {used}"
+        if name.startswith(NOISE):
+            assert used["VECTORS"] == 2, f"sm_{architecture}, {name}: {used}"

@@ -182,6 +182,7 @@ def test_lower_precision(backend: str, device: str, dtype: torch.dtype, mode: st
     assert_close(d_x, to_numpy(exact_x), 16 * eps * steepness(p, pixels))
 
 
+@pytest.mark.heavy
 @modes
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradcheck(backend: str, device: str, channels: int, mode: str) -> None:
@@ -193,6 +194,7 @@ def test_gradcheck(backend: str, device: str, channels: int, mode: str) -> None:
     assert torch.autograd.gradgradcheck(lambda *given: nll(*given, mode), leaves, fast_mode=True)
 
 
+@pytest.mark.heavy
 def test_only_the_wanted_gradient_is_computed(backend: str, device: str) -> None:
     shape = (2, 2, 3, 2, 2)
     params, x = draw_params(shape).to(device), draw_image(shape).to(device)
@@ -205,6 +207,7 @@ def test_only_the_wanted_gradient_is_computed(backend: str, device: str) -> None
     assert not nll(params, x).requires_grad
 
 
+@pytest.mark.heavy
 def test_the_two_modes_agree_where_it_is_likely(backend: str, device: str) -> None:
     shape = (60, 1, 1, 1, 1)
     params, x = draw_params(shape).to(device), draw_image(shape).to(device)
@@ -215,6 +218,7 @@ def test_the_two_modes_agree_where_it_is_likely(backend: str, device: str) -> No
     assert (exact - official)[~likely].abs().max() > 1e-4
 
 
+@pytest.mark.heavy
 def test_exact_is_exact_in_the_tails(backend: str, device: str) -> None:
     """To 400 nats per pixel, against decimal arithmetic that knows no formula but the definition."""
     log_scales = torch.tensor([-7.0, -6.0, -5.0, -3.0, 0.0, 5.0, 60.0])
@@ -247,6 +251,7 @@ def test_the_bins_of_a_pixel_sum_to_one(values: list[float], stretch: float) -> 
     assert abs(single - 1) < 1e-4
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("seed", range(3))
 def test_the_bins_of_a_colour_sum_to_its_condition(backend: str, device: str, seed: int) -> None:
     """sum over blue of p(r, g, b) = p(r) p(g | r), which two grey pixels give."""
@@ -268,6 +273,7 @@ def test_the_bins_of_a_colour_sum_to_its_condition(backend: str, device: str, se
 # Extremes ------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", FLOATS)
 @modes
@@ -320,6 +326,7 @@ def test_the_floor_of_log_scales(backend: str, device: str) -> None:
 # Determinism ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_an_image_does_not_depend_on_the_batch(backend: str, device: str) -> None:
     if backend == "reference":
         pytest.skip("torch's own exp and log round by the place in memory")
@@ -337,6 +344,7 @@ def test_an_image_does_not_depend_on_the_batch(backend: str, device: str) -> Non
         assert_same_bits(sample(params[one], seeds[one], snap=False), drawn[one])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_layouts(backend: str, device: str, layout: Callable[[Tensor], Tensor]) -> None:
     """Strided inputs and incoming gradients give the bits of contiguous ones."""
@@ -388,6 +396,7 @@ def test_every_instruction_set_gives_the_same_bits() -> None:
             assert_same_bits(a, b)
 
 
+@pytest.mark.heavy
 @modes
 def test_a_nan_stays_in_its_image(backend: str, device: str, mode: str) -> None:
     shape = (3, 2, 3, 2, 2)
@@ -423,6 +432,7 @@ def test_draws_equal_the_oracle(backend: str, device: str, dtype: torch.dtype, s
     assert_close(got, want, (1e-12 if dtype == torch.float64 else 2e-5) * (1 if snap else 1 + np.abs(want)))
 
 
+@pytest.mark.heavy
 def test_one_seed_is_one_stream_over_the_batch(backend: str, device: str) -> None:
     shape = (2, 2, 3, 3, 4)
     params = draw_params(shape).to(device)
@@ -430,6 +440,7 @@ def test_one_seed_is_one_stream_over_the_batch(backend: str, device: str) -> Non
     assert_close(sample(params, 2**64 - 3, snap=False), want, 1e-12)
 
 
+@pytest.mark.heavy
 def test_a_pixel_can_be_drawn_alone(backend: str, device: str) -> None:
     """From the elements (j H + y) W + x of its image's stream."""
     n, k, c, h, w = shape = (2, 3, 3, 4, 5)
@@ -445,6 +456,7 @@ def test_a_pixel_can_be_drawn_alone(backend: str, device: str) -> None:
         assert_close(whole[:, :, y : y + 1, x : x + 1], alone, 1e-12)
 
 
+@pytest.mark.heavy
 def test_draws_lie_on_the_grid(backend: str, device: str) -> None:
     """To the bit where images that come from 8 bits lie."""
     shape = (1, 2, 3, 8, 9)
@@ -477,6 +489,7 @@ def test_draws_follow_the_distribution(channels: int) -> None:
         assert chi < len(expected) + 5 * math.sqrt(2 * len(expected))
 
 
+@pytest.mark.heavy
 def test_seeds_and_streams_are_independent(backend: str, device: str) -> None:
     params = draw_params((1, 2, 1, 4, 8), 1).expand(3, -1, -1, -1).to(device)
     drawn = sample(params, torch.tensor([1, 2, 1], device=device), channels=1, snap=False)
