@@ -96,6 +96,24 @@ def mixture_nll_backward(
 def mixture_sample(
     dtype: int, threads: int, channels: int, snap: bool, params: Tensor, seeds: Seeds, out: int
 ) -> None: ...
+def cuda_mixture_parts(pixels: int) -> int: ...
+def cuda_mixture_nll(
+    dtype: int, stream: int, channels: int, official: bool, params: Tensor, x: Tensor, parts: int, out: int
+) -> None: ...
+def cuda_mixture_nll_backward(
+    dtype: int,
+    stream: int,
+    channels: int,
+    official: bool,
+    grad: int,
+    params: Tensor,
+    x: Tensor,
+    d_params: int,
+    d_x: int,
+) -> None: ...
+def cuda_mixture_sample(
+    dtype: int, stream: int, channels: int, snap: bool, params: Tensor, seeds: Seeds, out: int
+) -> None: ...
 def cuda_random_draw(
     distribution: int, dtype: int, stream: int, seeds: Seeds, rows: int, length: int, out: int
 ) -> None: ...

@@ -43,7 +43,7 @@ ROOMS = {
 NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
-    "cuda": frozenset({"pyramid", "random"}),
+    "cuda": frozenset({"likelihood", "pyramid", "random"}),
     "triton": frozenset({"likelihood", "pyramid", "random"}),
     "cpu": frozenset({"gaussian", "likelihood", "pyramid", "random"}),
 }

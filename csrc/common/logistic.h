@@ -24,6 +24,8 @@ LAPCORE_MATH V all(double value) {
 
 template <class V>
 constexpr Element<V> kLargest = std::numeric_limits<Element<V>>::max();
+template <class V>
+constexpr Element<V> kInfinity = std::numeric_limits<Element<V>>::infinity();
 
 // NaN passes through both.
 template <class V>
@@ -36,8 +38,8 @@ LAPCORE_MATH V at_most(V x, Element<V> high) {
 }
 
 // What each image channel has K parameters of: means, log-scales and, of RGB, coefficients.
-constexpr int groups_of(int channels) { return channels == 3 ? 3 : 2; }
-constexpr std::int64_t components_of(std::int64_t params, int channels) {
+LAPCORE_HD constexpr int groups_of(int channels) { return channels == 3 ? 3 : 2; }
+LAPCORE_HD constexpr std::int64_t components_of(std::int64_t params, int channels) {
     return params / (1 + channels * groups_of(channels));
 }
 
@@ -152,12 +154,12 @@ LAPCORE_MATH Joint<C, V> joint_of(const Place<V> (&at)[C], const Read& read, std
 // sum exp(logit - top). Where all components are beyond the smallest number it is infinite.
 template <class V>
 LAPCORE_MATH V pixel_nll(V best, V weights, V logits) {
-    const V value = log_of(logits) - log_of(weights) - best;
-    const V infinite = weights - weights + std::numeric_limits<Element<V>>::infinity();  // NaN stays
+    const V value = log_of(logits / weights) - best;
+    const V infinite = weights - weights + kInfinity<V>;  // NaN stays
     return best <= -kLargest<V> ? infinite : value;
 }
 
-// The derivatives of log p of a component, by parameter: out.d_means, d_log_scales, d_coefficients, and d_x.
+// The derivatives of log p of a component at its coefficients and at x.
 template <int C, class V>
 struct Slopes {
     V coefficients[C == 3 ? 3 : 1], x[C];

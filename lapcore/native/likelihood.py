@@ -15,7 +15,7 @@ def discretized_logistic_mixture_nll(params: Tensor, x: Tensor, mode: str) -> Te
     nll = x.new_empty(len(x))
     if len(x):
         params, x = side_by_side(params), side_by_side(x)
-        _C.mixture_nll(*_call(params, x.shape[1]), mode == "official", _pixels(params), _pixels(x), nll.data_ptr())
+        _C.mixture_nll(*_call(params, x.shape[1]), mode == "official", describe(params), describe(x), nll.data_ptr())
     return nll
 
 
@@ -27,7 +27,7 @@ def discretized_logistic_mixture_nll_backward(
         grad, params, x = grad.contiguous(), side_by_side(params), side_by_side(x)
         d_params, d_x = [*(d.data_ptr() for d in gradients), 0][:2]
         call = *_call(params, x.shape[1]), mode == "official", grad.data_ptr()
-        _C.mixture_nll_backward(*call, _pixels(params), _pixels(x), d_params, d_x)
+        _C.mixture_nll_backward(*call, describe(params), describe(x), d_params, d_x)
     return gradients
 
 
@@ -38,7 +38,7 @@ def sample_discretized_logistic_mixture(
     out = reusing(params, (n, channels, height, width), n * channels * height * width, computed(params.dtype))
     if n:
         params = side_by_side(params)
-        described = _pixels(params), describe_seeds(seeds, stream)
+        described = describe(params), describe_seeds(seeds, stream)
         _C.mixture_sample(*_call(params, channels), snap, *described, out.data_ptr())
     return out
 
@@ -53,7 +53,7 @@ def side_by_side(x: Tensor) -> Tensor:
     return x if height == 1 or width == 1 or x.stride(2) == width * x.stride(3) else x.contiguous()
 
 
-def _pixels(x: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+def describe(x: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     """(N, rows, L)"""
     n, rows, height, width = x.shape
     *outer, line, pixel = x.stride()

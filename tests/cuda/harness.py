@@ -33,6 +33,9 @@ FUNCTIONS = (
     "collapse_adjoint",
     "laplacian_loss",
     "random",
+    "mixture_nll",
+    "mixture_nll_backward",
+    "mixture_sample",
 )
 """In the order of the runner's."""
 
