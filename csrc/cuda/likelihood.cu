@@ -93,7 +93,7 @@ __device__ double sum_of_block(double value) {
         __syncthreads();
         if (static_cast<int>(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
     }
-    return sums[0];
+    return threadIdx.x == 0 ? sums[0] : 0;
 }
 
 template <class T, int C, bool kOfficial>
