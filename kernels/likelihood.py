@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 BLOCK = 128
-OPTIONS = {"BLOCK": BLOCK, "num_warps": 4}
+OPTIONS = {"BLOCK": BLOCK, "num_warps": 4, "enable_fp_fusion": True}
+DRAWING = OPTIONS | {"enable_fp_fusion": False}  # what is drawn, like the noise, is rounded operation by operation
 LARGEST = {torch.float32: torch.finfo(torch.float32).max, torch.float64: torch.finfo(torch.float64).max}
 
 FLOOR, EDGE = tl.constexpr(-7.0), tl.constexpr(0.999)
@@ -140,14 +141,14 @@ def joint_of(
 
 
 @triton.jit
-def pixels_of(params, x, pixels, C: tl.constexpr, BLOCK: tl.constexpr):
+def pixels_of(mixture, x, pixels, C: tl.constexpr, BLOCK: tl.constexpr):
     """Of a program: its image, an int64 zero, pixels and which of them there are, pointers to params, places of the
     channels."""
     blocks = tl.cdiv(pixels, BLOCK)
     image = (tl.program_id(0) // blocks).to(tl.int64)
     pixel = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < pixels
-    at = params[0] + image * params[1] + pixel * params[3]
+    at = mixture[0] + image * mixture[1] + pixel * mixture[3]
     of_x = x[0] + image * x[1] + pixel * x[3]
     places = (place_of(tl.load(of_x, mask=inside, other=0)),)
     if C == 3:
@@ -175,11 +176,11 @@ def normalisers(at, zero, stride, inside, places, count, C: tl.constexpr, OFFICI
 
 @triton.jit
 def nll_kernel(
-    sums_ptr, params, x, pixels, count,
+    sums_ptr, mixture, x, pixels, count,
     C: tl.constexpr, OFFICIAL: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    _, zero, _, inside, at, places = pixels_of(params, x, pixels, C, BLOCK)
-    _, logits, best, weights = normalisers(at, zero, params[2], inside, places, count, C, OFFICIAL, LIMIT)
+    _, zero, _, inside, at, places = pixels_of(mixture, x, pixels, C, BLOCK)
+    _, logits, best, weights = normalisers(at, zero, mixture[2], inside, places, count, C, OFFICIAL, LIMIT)
     infinite = weights - weights + float("inf")  # NaN stays
     value = tl.where(best <= -LIMIT, infinite, tl.log(logits) - tl.log(weights) - best)
     tl.store(sums_ptr + tl.program_id(0), tl.sum(tl.where(inside, value, 0.0).to(tl.float64), axis=0))
@@ -192,12 +193,12 @@ def put(out, zero, index, pixels, inside, x):
 
 @triton.jit
 def backward_kernel(
-    d_params, d_x, grad_ptr, params, x, pixels, count,
+    d_params, d_x, grad_ptr, mixture, x, pixels, count,
     C: tl.constexpr, OFFICIAL: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """d_params and d_x (or None) are contiguous."""
-    image, zero, pixel, inside, at, places = pixels_of(params, x, pixels, C, BLOCK)
-    stride = params[2]
+    image, zero, pixel, inside, at, places = pixels_of(mixture, x, pixels, C, BLOCK)
+    stride = mixture[2]
     top, logits, best, weights = normalisers(at, zero, stride, inside, places, count, C, OFFICIAL, LIMIT)
     grad = tl.load(grad_ptr + image)
     red, green = places[0][0], places[C // 2][0]
@@ -269,14 +270,14 @@ def drawn_of(mean, log_scale, u, SNAP: tl.constexpr, LIMIT: tl.constexpr):
 
 @triton.jit(do_not_specialize=["noise"])
 def sample_kernel(
-    out_ptr, params, noise, pixels, count,
+    out_ptr, mixture, noise, pixels, count,
     C: tl.constexpr, SNAP: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     blocks = tl.cdiv(pixels, BLOCK)
     image = (tl.program_id(0) // blocks).to(tl.int64)
     pixel = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside, zero = pixel < pixels, image * 0
-    at, stride = params[0] + image * params[1] + pixel * params[3], params[2]
+    at, stride = mixture[0] + image * mixture[1] + pixel * mixture[3], mixture[2]
     compute: tl.constexpr = out_ptr.dtype.element_ty
     x = tl.zeros((BLOCK,), compute)
     one = image + tl.arange(0, 1)
@@ -319,7 +320,7 @@ def discretized_logistic_mixture_nll(params: Tensor, x: Tensor, mode: str) -> Te
     sums = torch.empty((len(x), blocks), dtype=torch.float64, device=x.device)
     with torch.cuda.device_of(x):
         nll_kernel[(sums.numel(),)](sums, given, rows_of(x), pixels, count, **constants(x, mode), **OPTIONS)
-        total_kernel[(len(x),)](nll, sums, blocks, BLOCK=256, num_warps=4)
+        total_kernel[(len(x),)](nll, sums, blocks, **OPTIONS)
     return nll
 
 
@@ -354,7 +355,7 @@ def sample_discretized_logistic_mixture(
     with torch.cuda.device_of(params):
         sample_kernel[grid](
             out, given, noise_of(seeds, stream), pixels, count,
-            C=channels, SNAP=snap, LIMIT=LARGEST[compute], enable_fp_fusion=False, **OPTIONS,
+            C=channels, SNAP=snap, LIMIT=LARGEST[compute], **DRAWING,
         )  # fmt: skip
     return out
 

@@ -16,7 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # name:dtype:side; 256 is cut into strips, 128 fills one, 64 takes one launch for all its levels.
 CASES = {
-    80: ["laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256", "normal:float16:64"],
+    80: [
+        "laplacian:float32:256",
+        "laplacian_adjoint:bfloat16:64",
+        "circular:float64:256",
+        "normal:float16:64",
+        "mixture:float32:32",
+    ],
     90: [
         *(f"laplacian:{case}" for case in ("float32:256", "bfloat16:256", "uint8:256", "float64:256", "float32:64")),
         *(f"laplacian_adjoint:{case}" for case in ("float32:256", "float64:64")),
@@ -30,8 +36,9 @@ CASES = {
         *(f"normal:{dtype}:64" for dtype in ("float32", "bfloat16", "float64")),
         "uniform:float32:64",
         "bits:int32:64",
+        *(f"mixture:{dtype}:32" for dtype in ("float32", "bfloat16", "float64")),
     ],
-    100: ["laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128"],
+    100: ["laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128", "mixture:float16:32"],
 }
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
 WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")
