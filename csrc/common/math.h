@@ -1,8 +1,9 @@
 // Elementary functions in float32 out of IEEE additions and multiplications, each rounded by itself: the same bits on
 // every CPU and GPU, as long as nothing is contracted (-ffp-contract=off, -fmad=false).
 //
-// V is float, or a vector of floats (GCC's vector extension, cpu/simd.h). double, where speed does not count, goes to
-// the C++ library. Polynomials are minimax fits with coefficients rounded to float32 one after the other.
+// V is float, a vector of floats (GCC's vector extension, cpu/simd.h), or several of these (several.h). double, where
+// speed does not count, goes to the C++ library. Polynomials are minimax fits with coefficients rounded to float32 one
+// after the other.
 //
 // `static`: each instruction set compiles its own copy, lest the linker hand AVX-512 code to the baseline.
 #pragma once
@@ -18,9 +19,7 @@
 #include <immintrin.h>
 #endif
 
-#include "common/hd.h"
-
-#define LAPCORE_MATH LAPCORE_HD static inline __attribute__((always_inline))
+#include "common/several.h"
 
 namespace lapcore {
 
@@ -36,19 +35,23 @@ struct IntegersOf<float> {
 template <class V>
 using Integers = typename IntegersOf<V>::type;
 
+// Whether V is a vector of float32.
+template <class V, class = void>
+constexpr bool kFloats = false;
 template <class V>
-constexpr bool kFloats = std::is_same_v<std::decay_t<decltype(std::declval<V>()[0])>, float>;  // of a vector
-template <>
-inline constexpr bool kFloats<float> = true;
-template <>
-inline constexpr bool kFloats<double> = false;
+constexpr bool kFloats<V, std::enable_if_t<std::is_same_v<std::decay_t<decltype(V{}[0])>, float>>> = true;
 
 template <class To, class From>
 LAPCORE_MATH To same_bits(From from) {
     static_assert(sizeof(To) == sizeof(From));
-    To to;
-    std::memcpy(&to, &from, sizeof to);
-    return to;
+    if constexpr (kSeveral<From>) {
+        using Part = std::decay_t<decltype(std::declval<To>().part[0])>;
+        return each([](const auto& x) __attribute__((always_inline)) { return same_bits<Part>(x); }, from);
+    } else {
+        To to;
+        std::memcpy(&to, &from, sizeof to);
+        return to;
+    }
 }
 
 // 1.5 * 2^23: a sum with it is rounded to an integer, which is then found in its low bits.
@@ -60,6 +63,9 @@ template <class V>
 LAPCORE_MATH V float_of(Integers<V> n) {
     if constexpr (std::is_same_v<V, float>) {
         return static_cast<float>(n);
+    } else if constexpr (kSeveral<V>) {
+        using Part = std::decay_t<decltype(std::declval<V>().part[0])>;
+        return each([](const auto& x) __attribute__((always_inline)) { return float_of<Part>(x); }, n);
     } else {
         return __builtin_convertvector(n, V);
     }
@@ -69,6 +75,8 @@ template <class V>
 LAPCORE_MATH V square_root(V x) {
     if constexpr (std::is_same_v<V, float>) {
         return sqrtf(x);
+    } else if constexpr (kSeveral<V>) {
+        return each([](const auto& part) __attribute__((always_inline)) { return square_root(part); }, x);
     } else {
         for (std::size_t i = 0; i < sizeof(V) / sizeof(float); ++i) x[i] = sqrtf(x[i]);
         return x;
@@ -78,6 +86,9 @@ LAPCORE_MATH V square_root(V x) {
 // a < b ? a : b and a > b ? a : b: where one is NaN, b. GCC does not see the instruction in a vector's comparison.
 template <class V>
 LAPCORE_MATH V minimum(V a, V b) {
+    if constexpr (kSeveral<V>) {
+        return each([](const auto& x, const auto& y) __attribute__((always_inline)) { return minimum(x, y); }, a, b);
+    }
 #if defined(__AVX512F__)
     if constexpr (sizeof(V) == 64 && kFloats<V>) return V(_mm512_maskz_min_ps(0xffff, __m512(a), __m512(b)));
 #elif defined(__AVX__)
@@ -85,10 +96,13 @@ LAPCORE_MATH V minimum(V a, V b) {
 #elif defined(__SSE__)
     if constexpr (sizeof(V) == 16 && kFloats<V>) return V(_mm_min_ps(__m128(a), __m128(b)));
 #endif
-    return a < b ? a : b;
+    return select(a < b, a, b);
 }
 template <class V>
 LAPCORE_MATH V maximum(V a, V b) {
+    if constexpr (kSeveral<V>) {
+        return each([](const auto& x, const auto& y) __attribute__((always_inline)) { return maximum(x, y); }, a, b);
+    }
 #if defined(__AVX512F__)
     if constexpr (sizeof(V) == 64 && kFloats<V>) return V(_mm512_maskz_max_ps(0xffff, __m512(a), __m512(b)));
 #elif defined(__AVX__)
@@ -96,7 +110,7 @@ LAPCORE_MATH V maximum(V a, V b) {
 #elif defined(__SSE__)
     if constexpr (sizeof(V) == 16 && kFloats<V>) return V(_mm_max_ps(__m128(a), __m128(b)));
 #endif
-    return a > b ? a : b;
+    return select(b < a, a, b);
 }
 
 // x held at a limit; NaN stays.
@@ -125,10 +139,9 @@ template <class V>
 LAPCORE_MATH Exponential<V> exponential(V x) {
     const V rounded = x * 0x1.715476p0f + kRounder, n = rounded - kRounder;
     const V r = x - n * 0x1.63p-1f - n * -0x1.bd0106p-13f;
-    V q = r * 0x1.a6a8p-13f + 0x1.6d45cap-10f;
-    q = q * r + 0x1.110cecp-7f;
-    q = q * r + 0x1.5554eep-5f;
-    q = q * r + 0x1.555558p-3f;
+    V q = r * 0x1.6d5694p-10f + 0x1.1227aap-7f;
+    q = q * r + 0x1.5554ep-5f;
+    q = q * r + 0x1.5554bp-3f;
     q = q * r + 0.5f;
     return {q * r * r + r, same_bits<Integers<V>>(rounded) - kRounderBits};
 }

@@ -103,7 +103,7 @@ LAPCORE_MATH Pair<V> cos_sin_of_quarters(V t) {
     cos = cos * s + 1.0f;
     const auto quarter = same_bits<Integers<V>>(rounded);
     const auto odd = (quarter & 1) != 0;
-    const V first = odd ? sin : cos, second = odd ? cos : sin;
+    const V first = select(odd, sin, cos), second = select(odd, cos, sin);
     // Negative in the quarters 1 and 2, and 2 and 3.
     return {negated_by_bit_1(first, quarter + 1), negated_by_bit_1(second, quarter)};
 }

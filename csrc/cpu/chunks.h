@@ -9,7 +9,7 @@
 namespace lapcore::LAPCORE_ISA {
 
 // A row is taken in chunks whose place depends on nothing but its length: so do sums over it.
-constexpr std::int64_t kChunk = 1 << 14;
+constexpr std::int64_t kChunk = 16 * 1152;
 
 inline std::int64_t chunks_of(std::int64_t length) { return (length + kChunk - 1) / kChunk; }
 

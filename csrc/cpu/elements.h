@@ -8,6 +8,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "common/several.h"
 #include "common/view.h"
 #include "cpu/convert.h"
 #include "cpu/gaussian.h"
@@ -15,7 +16,7 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-constexpr std::int64_t kTile = 1024;
+constexpr std::int64_t kTile = 1152;  // as much noise as is drawn at once (noise.h)
 
 template <class C>
 bool in_place(DType dtype) {
@@ -84,51 +85,76 @@ private:
     alignas(64) C buffer_[kTile];
 };
 
-// A vector's place in a tile.
+// How many vectors of a tile are taken at a time.
+#if defined(__AVX512F__)
 template <class C>
-struct Whole {
+constexpr int kAtOnce = std::is_same_v<C, float> ? 4 : 1;
+#else
+template <class C>
+constexpr int kAtOnce = std::is_same_v<C, float> ? 2 : 1;
+#endif
+
+// Their place.
+template <class C>
+struct Wide {
+    using V = Several<Vector<C>, kAtOnce<C>>;
     std::int64_t i;
     bool streamed;
-    LAPCORE_INLINE Vector<C> load(const C* p) const { return LAPCORE_ISA::load(p + i); }
-    LAPCORE_INLINE void store(C* p, Vector<C> v) const {
-        if (streamed) {
-            stream(p + i, v);
-        } else {
-            LAPCORE_ISA::store(p + i, v);
+
+    LAPCORE_INLINE V load(const C* p) const {
+        V v;
+        for (int k = 0; k < kAtOnce<C>; ++k) v.part[k] = LAPCORE_ISA::load(p + i + k * kLanes<C>);
+        return v;
+    }
+    LAPCORE_INLINE void store(C* p, const V& v) const {
+        for (int k = 0; k < kAtOnce<C>; ++k) {
+            if (streamed) {
+                stream(p + i + k * kLanes<C>, v.part[k]);
+            } else {
+                LAPCORE_ISA::store(p + i + k * kLanes<C>, v.part[k]);
+            }
         }
     }
 };
 
-// The last, of n elements; the others read as zeros.
+// One vector, of n elements; the others read as zeros.
 template <class C>
 struct Part {
+    using V = Vector<C>;
     std::int64_t i, n;
-    LAPCORE_INLINE Vector<C> load(const C* p) const { return load_first(p + i, n); }
-    LAPCORE_INLINE void store(C* p, Vector<C> v) const { store_first(p + i, v, n); }
+    LAPCORE_INLINE V load(const C* p) const { return load_first(p + i, n); }
+    LAPCORE_INLINE void store(C* p, V v) const { store_first(p + i, v, n); }
 };
 
 template <class C, class Body>
 LAPCORE_INLINE void over_vectors(std::int64_t n, bool streamed, const Body& body) {
+    constexpr std::int64_t width = kAtOnce<C> * kLanes<C>;
     std::int64_t i = 0;
-    for (; i + kLanes<C> <= n; i += kLanes<C>) body(Whole<C>{i, streamed});
-    if (i < n) body(Part<C>{i, n - i});
+    for (; i + width <= n; i += width) body(Wide<C>{i, streamed});
+    for (; i < n; i += kLanes<C>) body(Part<C>{i, std::min(kLanes<C>, n - i)});
 }
 
 // float32 numbers as the computation's.
 template <class Place>
-LAPCORE_INLINE Vector<float> load_floats(const Place& at, const float* p, float) {
+LAPCORE_INLINE auto load_floats(const Place& at, const float* p, float) {
     return at.load(p);
 }
 template <class Place>
-LAPCORE_INLINE Vector<double> load_floats(const Place& at, const float* p, double) {
-    Vector<double> v{};
-    for (std::int64_t i = 0; i < kLanes<double>; ++i) v[i] = p[at.i + i];
+LAPCORE_INLINE auto load_floats(const Place& at, const float* p, double) {
+    typename Place::V v{};
+    double* const lanes = reinterpret_cast<double*>(&v);
+    for (std::size_t i = 0; i < sizeof v / sizeof(double); ++i) lanes[i] = p[at.i + std::int64_t(i)];
     return v;
 }
 
 template <std::size_t first, std::size_t... I>
 LAPCORE_INLINE Vector<double> widened(Vector<float> v, std::index_sequence<I...>) {
-    return __builtin_convertvector(__builtin_shufflevector(v, v, (first + I)...), Vector<double>);
+    const auto half = __builtin_shufflevector(v, v, (first + I)...);
+#if defined(__AVX512F__)
+    return Vector<double>(_mm512_maskz_cvtps_pd(0xff, __m256(half)));
+#else
+    return __builtin_convertvector(half, Vector<double>);
+#endif
 }
 
 // A sum in double in kWays parts, element i of a tile in part i mod kWays, whatever the length of a vector: the terms'
@@ -144,6 +170,11 @@ public:
             parts_[i / kEach % kParts] += widened<0>(terms, half);
             parts_[(i / kEach + 1) % kParts] += widened<std::size_t(kEach)>(terms, half);
         }
+    }
+
+    template <int K>
+    LAPCORE_INLINE void add(std::int64_t i, const Several<Vector<C>, K>& terms) {
+        for (int k = 0; k < K; ++k) add(i + k * kLanes<C>, terms.part[k]);
     }
 
     double total() const {

@@ -17,83 +17,95 @@ namespace {
 
 constexpr double kLog2Pi = 1.8378770664093454836;
 
+// Below, V is one vector of the computation's type C or several (common/several.h).
+
 // e^q and e^q - 1 with q held where e^q is a normal number.
 template <class V>
 struct Root {
     V exp, expm1;
 };
 
-LAPCORE_INLINE Root<Vector<float>> root_of(Vector<float> q) {
-    const auto e = exponential(clamped(q, -87.0f, 87.0f));
-    const auto scale = power_of_two<Vector<float>>(e.n);
-    return {(e.p + 1) * scale, e.p * scale + (scale - 1)};
-}
-LAPCORE_INLINE Root<Vector<double>> root_of(Vector<double> q) {
-    Root<Vector<double>> root;
-    for (std::int64_t i = 0; i < kLanes<double>; ++i) {
-        const double held = q[i] < -708 ? -708 : q[i] > 708 ? 708 : q[i];
-        root.exp[i] = std::exp(held);
-        root.expm1[i] = std::expm1(held);
+template <class C, class V>
+LAPCORE_INLINE Root<V> root_of(const V& q) {
+    if constexpr (std::is_same_v<C, float>) {
+        const auto e = exponential(clamped(q, -87.0f, 87.0f));
+        const auto scale = power_of_two<V>(e.n);
+        return {(e.p + 1.0f) * scale, e.p * scale + (scale - 1.0f)};
+    } else {
+        Root<V> root;
+        double* const exp = reinterpret_cast<double*>(&root.exp);
+        double* const expm1 = reinterpret_cast<double*>(&root.expm1);
+        for (std::size_t i = 0; i < sizeof q / sizeof(double); ++i) {
+            const double x = reinterpret_cast<const double*>(&q)[i], held = x < -708 ? -708 : x > 708 ? 708 : x;
+            exp[i] = std::exp(held);
+            expm1[i] = std::expm1(held);
+        }
+        return root;
     }
-    return root;
 }
 
 // e^x - 1 of p = e^(x/4) - 1, exact to a few roundings near 0 as well: (1 + p)^4 - 1.
-template <class V>
-LAPCORE_INLINE V expm1_of_quarter(V p) {
-    return p * (p * (p * (p + 4) + 6) + 4);
+template <class C, class V>
+LAPCORE_INLINE V expm1_of_quarter(const V& p) {
+    return p * (p * (p * (p + C(4)) + C(6)) + C(4));
 }
 
 // d e^(x/2) of e^(x/4), in two steps: d may bring back into range what e^(x/2) alone would leave.
 template <class V>
-LAPCORE_INLINE V scaled(V d, V root) {
+LAPCORE_INLINE V scaled(const V& d, const V& root) {
     return d * root * root;
 }
 
-template <class V>
-LAPCORE_INLINE auto is_infinite(V v) {
-    return v == HUGE_VALF || v == -HUGE_VALF;
+template <class C, class V>
+LAPCORE_INLINE auto is_infinite(const V& v) {
+    if constexpr (std::is_same_v<C, float>) {
+        return (same_bits<Integers<V>>(v) & 0x7fffffff) == 0x7f800000;
+    } else {
+        return (same_bits<Integers<V>>(v) & 0x7fffffffffffffff) == 0x7ff0000000000000;
+    }
 }
 
 // a - b, and 0 between equal infinities.
-template <class V>
-LAPCORE_INLINE V difference(V a, V b) {
-    return is_infinite(a) & (a == b) ? V{} : a - b;
+template <class C, class V>
+LAPCORE_INLINE V difference(const V& a, const V& b) {
+    return select(is_infinite<C>(a) & (a == b), V{}, a - b);
 }
 
 // grad * derivative; what is not used has no gradient, even where its derivative is infinite.
-template <class V>
-LAPCORE_INLINE V chain(V grad, V derivative) {
-    return grad * (is_infinite(derivative) & (grad == 0) ? V{} : derivative);
+template <class C, class V>
+LAPCORE_INLINE V chain(const V& grad, const V& derivative) {
+    return grad * select(is_infinite<C>(derivative) & (grad == C(0)), V{}, derivative);
 }
 
-// e^ratio - 1 - ratio, never below 0.
-template <class C>
-LAPCORE_INLINE Vector<C> excess_over(Vector<C> expm1, Vector<C> ratio) {
-    using V = Vector<C>;
-    constexpr C most = std::numeric_limits<C>::max();
-    return maximum(V{}, expm1 - minimum(V{} + most, ratio));
+// The same where all of a row is used, or none of it.
+template <class C, bool kUsed, class V>
+LAPCORE_INLINE V chain_row(C grad, const V& derivative) {
+    if constexpr (kUsed) return derivative * grad;
+    return select(is_infinite<C>(derivative), V{}, derivative) * grad;
 }
 
-// What the formulas are made of, at one vector of elements.
-template <class C, bool kPrior>
+// What the formulas are made of.
+template <class C, class V, bool kPrior>
 struct Compared {
-    using V = Vector<C>;
     V expm1, ratio, whitened, root_lp;  // e^ratio - 1, lq - lp, d e^(-lp/2), e^(-lp/4)
 
-    LAPCORE_INLINE Compared(V mq, V lq, V mp, V lp) {
+    LAPCORE_INLINE Compared(const V& mq, const V& lq, const V& mp, const V& lp) {
         if constexpr (kPrior) {
-            ratio = difference(lq, lp);
-            root_lp = root_of(lp * C(-0.25)).exp;
-            whitened = scaled(difference(mq, mp), root_lp);
+            ratio = difference<C>(lq, lp);
+            root_lp = root_of<C>(lp * C(-0.25)).exp;
+            whitened = scaled(difference<C>(mq, mp), root_lp);
         } else {
             ratio = lq;
             whitened = mq;
         }
-        expm1 = expm1_of_quarter(root_of(ratio * C(0.25)).expm1);
+        expm1 = expm1_of_quarter<C>(root_of<C>(ratio * C(0.25)).expm1);
     }
 
-    LAPCORE_INLINE V term() const { return excess_over<C>(expm1, ratio) + whitened * whitened; }
+    // e^ratio - 1 - ratio, never below 0, and the square.
+    LAPCORE_INLINE V term() const {
+        const V most = V{} + std::numeric_limits<C>::max();
+        return maximum(V{}, expm1 - minimum(most, ratio)) + whitened * whitened;
+    }
     LAPCORE_INLINE V d_mean() const { return kPrior ? scaled(whitened, root_lp) : whitened; }
 };
 
@@ -116,17 +128,12 @@ struct MomentInputs {
     }
 };
 
-template <class C, class Place>
-LAPCORE_INLINE Vector<C> load_or_zero(const Place& at, const C* p) {
-    return p ? at.load(p) : Vector<C>{};
-}
-
-template <bool kPrior, class C, class Place>
-LAPCORE_INLINE Compared<C, kPrior> compare(const Place& at, const MomentTiles<C>& m) {
-    using V = Vector<C>;
-    const V mp = kPrior ? load_or_zero(at, m.prior_mean) : V{};
-    const V lp = kPrior ? load_or_zero(at, m.prior_logvar) : V{};
-    return Compared<C, kPrior>(at.load(m.mean), at.load(m.logvar), mp, lp);
+template <bool kPrior, class C, class Place, class V = typename Place::V>
+LAPCORE_INLINE Compared<C, V, kPrior> compare(const Place& at, const MomentTiles<C>& m, const V& mean,
+                                              const V& logvar) {
+    const V prior_mean = kPrior && m.prior_mean ? at.load(m.prior_mean) : V{};
+    const V prior_logvar = kPrior && m.prior_logvar ? at.load(m.prior_logvar) : V{};
+    return {mean, logvar, prior_mean, prior_logvar};
 }
 
 // A row's part in a task: elements [first, first + n) of `row`, which belong to the chunk number `chunk` of all.
@@ -205,17 +212,19 @@ struct Forward {
     Sum16<C> sum{};
 
     void tile(const Tile& t) {
-        using V = Vector<C>;
         const MomentTiles<C> m = moments.tile(t.row, t.first, t.n);
         const float* drawn = kDraw ? noise.at(t) : nullptr;
         C* out = z.tile(t.row, t.first, t.n);
+        Sum16<C> local = sum;  // in registers
         over_vectors<C>(t.n, kDraw && large && is_aligned(out), [&](auto at) LAPCORE_INLINE_LAMBDA {
+            // All is read before anything is written: what both results need is then computed once.
+            const auto mean = at.load(m.mean), logvar = at.load(m.logvar);
+            if constexpr (kKl) local.add(at.i, compare<kPrior>(at, m, mean, logvar).term());
             if constexpr (kDraw) {
-                const V root = root_of(at.load(m.logvar) * C(0.25)).exp;
-                at.store(out, at.load(m.mean) + scaled(load_floats(at, drawn, C{}), root));
+                at.store(out, mean + scaled(load_floats(at, drawn, C{}), root_of<C>(logvar * C(0.25)).exp));
             }
-            if constexpr (kKl) sum.add(at.i, compare<kPrior>(at, m).term());
         });
+        sum = local;
         z.finish();
     }
 
@@ -264,34 +273,44 @@ struct Backward {
     bool large;
 
     void tile(const Tile& t) {
-        using V = Vector<C>;
         const MomentTiles<C> m = moments.tile(t.row, t.first, t.n);
         const float* drawn = kDraw ? noise.at(t) : nullptr;
         const C* dz = grad_z.tile(t.row, t.first, t.n);
         C *out_mean = d_mean.tile(t.row, t.first, t.n), *out_logvar = d_logvar.tile(t.row, t.first, t.n);
         C* out_prior_mean = d_prior_mean.tile(t.row, t.first, t.n);
         C* out_prior_logvar = d_prior_logvar.tile(t.row, t.first, t.n);
-        const V g = V{} + (kKl ? grad_kl[t.row] : C{});
-        over_vectors<C>(t.n, large && aligned(out_mean, out_logvar, out_prior_mean, out_prior_logvar),
-                        [&](auto at) LAPCORE_INLINE_LAMBDA {
-                            V to_mean{}, to_logvar{};
-                            if constexpr (kKl) {
-                                const auto c = compare<kPrior>(at, m);
-                                to_mean = chain(g, c.d_mean());
-                                to_logvar = chain(g, c.expm1 / 2);
-                                if (kPrior && out_prior_mean) at.store(out_prior_mean, -to_mean);
-                                if (kPrior && out_prior_logvar) {
-                                    at.store(out_prior_logvar, chain(g, -(c.expm1 + c.whitened * c.whitened) / 2));
-                                }
-                            }
-                            if constexpr (kDraw) {
-                                const V root = root_of(at.load(m.logvar) * C(0.25)).exp, d = at.load(dz);
-                                to_mean += d;
-                                to_logvar += chain(d, scaled(load_floats(at, drawn, C{}), root) / 2);
-                            }
-                            if (kKl) at.store(out_mean, to_mean);
-                            at.store(out_logvar, to_logvar);
-                        });
+        const C g = kKl ? grad_kl[t.row] : C{};
+        const bool streamed = large && aligned(out_mean, out_logvar, out_prior_mean, out_prior_logvar);
+        const auto run = [&](auto used) LAPCORE_INLINE_LAMBDA {
+            constexpr bool kUsed = decltype(used)::value;
+            over_vectors<C>(t.n, streamed, [&](auto at) LAPCORE_INLINE_LAMBDA {
+                using V = typename decltype(at)::V;
+                const V mean = kKl ? at.load(m.mean) : V{}, logvar = at.load(m.logvar);
+                V to_mean{}, to_logvar{};
+                if constexpr (kDraw) {
+                    const V d = at.load(dz), noise = load_floats(at, drawn, C{});
+                    to_mean = d;
+                    to_logvar = chain<C>(d, scaled(noise, root_of<C>(logvar * C(0.25)).exp) * C(0.5));
+                }
+                if constexpr (kKl) {
+                    const auto c = compare<kPrior>(at, m, mean, logvar);
+                    const V of_kl = chain_row<C, kUsed>(g, c.d_mean());
+                    if (kPrior && out_prior_mean) at.store(out_prior_mean, -of_kl);
+                    if (kPrior && out_prior_logvar) {
+                        const V half = (c.expm1 + c.whitened * c.whitened) * C(-0.5);
+                        at.store(out_prior_logvar, chain_row<C, kUsed>(g, half));
+                    }
+                    at.store(out_mean, of_kl + to_mean);
+                    to_logvar = to_logvar + chain_row<C, kUsed>(g, c.expm1 * C(0.5));
+                }
+                at.store(out_logvar, to_logvar);
+            });
+        };
+        if (kKl && g == 0) {
+            run(std::false_type{});
+        } else {
+            run(std::true_type{});
+        }
         for (auto* output : {&d_mean, &d_logvar, &d_prior_mean, &d_prior_logvar}) output->finish();
     }
 
@@ -332,34 +351,51 @@ void backward(const GaussianCall& call, const Rows& grad_z, const void* grad_kl,
 template <class C>
 struct Likelihood {
     Input<C> x, mean, logvar;
+    std::int64_t length;
     double* parts;
     Sum16<C> sum{};
-    Vector<C> least{};
 
-    void tile(const Tile& t) {
-        using V = Vector<C>;
-        constexpr C lowest = std::numeric_limits<C>::lowest();
+    // Calls take(i, terms) for the elements i and on of a tile.
+    template <class Take>
+    LAPCORE_INLINE void each_term(const Tile& t, const Take& take) {
         const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
         const C* lv = logvar.tile(t.row, t.first, t.n);
         over_vectors<C>(t.n, false, [&](auto at) LAPCORE_INLINE_LAMBDA {
+            using V = typename decltype(at)::V;
             const V l = at.load(lv);
-            const V whitened = scaled(difference(at.load(a), at.load(b)), root_of(l * C(-0.25)).exp);
+            const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root_of<C>(l * C(-0.25)).exp);
             const V square = whitened * whitened;
             // Off its mean a vanishing variance gives no density: +inf, though logvar is -inf.
-            const V term = square == HUGE_VALF ? square : square + l;
-            least = term < least ? term : least;
-            sum.add(at.i, term < lowest ? V{} + lowest : term);
+            take(at.i, select(square == C(HUGE_VAL), square, square + l));
         });
     }
 
+    void tile(const Tile& t) {
+        Sum16<C> local = sum;  // in registers
+        each_term(t, [&](std::int64_t i, const auto& terms) LAPCORE_INLINE_LAMBDA { local.add(i, terms); });
+        sum = local;
+    }
+
     void chunk(std::int64_t c) {
-        double total = sum.total();
-        for (std::int64_t i = 0; i < kLanes<C>; ++i) {
-            if (least[i] == -HUGE_VALF && std::isfinite(total)) total = -HUGE_VAL;
-        }
-        parts[c] = total;
+        const double total = sum.total();
+        parts[c] = std::isnan(total) ? one_by_one(c) : total;
         sum = {};
-        least = Vector<C>{};
+    }
+
+    double one_by_one(std::int64_t c) {
+        struct Total {
+            Likelihood& likelihood;
+            double value = 0;
+            void tile(const Tile& t) {
+                likelihood.each_term(t, [&](std::int64_t, const auto& terms) {
+                    const C* const lanes = reinterpret_cast<const C*>(&terms);
+                    for (std::size_t i = 0; i < sizeof terms / sizeof(C); ++i) value = combined(value, lanes[i]);
+                });
+            }
+            void chunk(std::int64_t) {}
+        } total{*this};
+        over_tiles(length, c, c + 1, total);
+        return total.value;
     }
 };
 
@@ -367,7 +403,7 @@ template <class C>
 void nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out) {
     std::vector<double> parts(std::size_t(call.rows * chunks_of(call.length)));
     over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
-        Likelihood<C> likelihood{{call.dtype, x}, {call.dtype, mean}, {call.dtype, logvar}, parts.data()};
+        Likelihood<C> likelihood{{call.dtype, x}, {call.dtype, mean}, {call.dtype, logvar}, call.length, parts.data()};
         over_tiles(call.length, first, last, likelihood);
     });
     finish_rows<C>(call, parts, kLog2Pi, out);
@@ -381,20 +417,29 @@ struct LikelihoodBackward {
     bool large;
 
     void tile(const Tile& t) {
-        using V = Vector<C>;
         const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
         const C* lv = logvar.tile(t.row, t.first, t.n);
         C *out_x = d_x.tile(t.row, t.first, t.n), *out_mean = d_mean.tile(t.row, t.first, t.n);
         C* out_logvar = d_logvar.tile(t.row, t.first, t.n);
-        const V g = V{} + grad[t.row];
-        over_vectors<C>(t.n, large && aligned(out_x, out_mean, out_logvar), [&](auto at) LAPCORE_INLINE_LAMBDA {
-            const V root = root_of(at.load(lv) * C(-0.25)).exp;
-            const V whitened = scaled(difference(at.load(a), at.load(b)), root);
-            const V to_x = chain(g, scaled(whitened, root));
-            at.store(out_x, to_x);
-            at.store(out_mean, -to_x);
-            at.store(out_logvar, chain(g, (1 - whitened * whitened) / 2));
-        });
+        const C g = grad[t.row];
+        const auto run = [&](auto used) LAPCORE_INLINE_LAMBDA {
+            constexpr bool kUsed = decltype(used)::value;
+            over_vectors<C>(t.n, large && aligned(out_x, out_mean, out_logvar), [&](auto at) LAPCORE_INLINE_LAMBDA {
+                using V = typename decltype(at)::V;
+                const V root = root_of<C>(at.load(lv) * C(-0.25)).exp;
+                const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root);
+                const V to_x = chain_row<C, kUsed>(g, scaled(whitened, root));
+                const V to_logvar = chain_row<C, kUsed>(g, (C(1) - whitened * whitened) * C(0.5));
+                at.store(out_x, to_x);
+                at.store(out_mean, -to_x);
+                at.store(out_logvar, to_logvar);
+            });
+        };
+        if (g == 0) {
+            run(std::false_type{});
+        } else {
+            run(std::true_type{});
+        }
         for (auto* output : {&d_x, &d_mean, &d_logvar}) output->finish();
     }
 
