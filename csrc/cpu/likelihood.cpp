@@ -234,16 +234,16 @@ void nll_backward_of(const MixtureCall& call, const void* grad, const View& para
 class UniformRow {
 public:
     void draw(std::uint64_t seed, std::uint64_t stream, std::uint64_t e, std::int64_t count) {
+        const Keys keys(seed);
         first_ = std::int64_t(e % 4);
         for (std::int64_t i = 0; i < first_ + count; i += kStep) {
-            Uniform::draw(u_ + i, words_of(seed, stream, e / 4 + std::uint64_t(i) / 4));
+            Uniform::draw(u_ + i, words_of(keys, stream, e / 4 + std::uint64_t(i) / 4));
         }
     }
     void get(std::int64_t i, Vector<float>& u) const { u = load(u_ + first_ + i); }
     void get(std::int64_t i, double& u) const { u = u_[first_ + i]; }
 
 private:
-    static constexpr std::int64_t kStep = 4 * kLanes<float>;
     std::int64_t first_ = 0;
     alignas(64) float u_[kBlock + 2 * kStep];
 };
