@@ -132,6 +132,7 @@ PYBIND11_MODULE(_C, m) {
           arg("masks"), arg("sizes"), arg("samples"), arg("weighted"), arg("coefficients"), arg("loss"), arg("grad"));
     bind_gaussian(m);
     bind_parzen(m);
+    bind_likelihood(m);
     bind_random(m);
     bind_vector_quantize(m);
 #if defined(LAPCORE_CUDA)

@@ -83,6 +83,44 @@ def parzen_log_likelihood(
     dtype: int, threads: int, x: Tensor, samples: Tensor, sigmas: Sequence[float], result: int
 ) -> None: ...
 def vector_quantize(dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int) -> None: ...
+def mixture_nll(
+    dtype: int, threads: int, channels: int, official: bool, params: Tensor, x: Tensor, out: int
+) -> None: ...
+def mixture_nll_backward(
+    dtype: int,
+    threads: int,
+    channels: int,
+    official: bool,
+    grad: int,
+    params: Tensor,
+    x: Tensor,
+    d_params: int,
+    d_x: int,
+) -> None: ...
+def mixture_sample(
+    dtype: int, threads: int, channels: int, snap: bool, params: Tensor, seeds: Seeds, out: int
+) -> None: ...
+def cuda_mixture_parts(pixels: int) -> int: ...
+def cuda_mixture_nll(
+    dtype: int, stream: int, channels: int, official: bool, params: Tensor, x: Tensor, parts: int, out: int
+) -> None: ...
+def cuda_mixture_nll_backward(
+    dtype: int,
+    stream: int,
+    channels: int,
+    official: bool,
+    grad: int,
+    params: Tensor,
+    x: Tensor,
+    d_params: int,
+    d_x: int,
+) -> None: ...
+def cuda_mixture_sample(
+    dtype: int, stream: int, channels: int, snap: bool, params: Tensor, seeds: Seeds, out: int
+) -> None: ...
+def cuda_random_draw(
+    distribution: int, dtype: int, stream: int, seeds: Seeds, rows: int, length: int, out: int
+) -> None: ...
 def cuda_pyramid_apply(
     op: int,
     dtype: int,

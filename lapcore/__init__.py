@@ -6,6 +6,7 @@ Noise:      random.bits, random.uniform, random.normal: functions of seeds and p
 Gaussians:  reparameterize, gaussian_kl, reparameterize_kl, gaussian_nll, DiagonalGaussian
 Codebooks:  vector_quantize
 Densities:  parzen_log_likelihood
+Mixtures:   discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
 Models:     lapcore.models (imported when first used)
 Backends:   backend, explain
 """
@@ -25,6 +26,7 @@ from lapcore.ops import OPS as _OPS
 from lapcore.ops import random
 from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.laplacian_loss import laplacian_loss
+from lapcore.ops.likelihood import discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
 from lapcore.ops.parzen import parzen_log_likelihood
 from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
 from lapcore.ops.pyramid_plan import PyramidPlan
@@ -38,6 +40,7 @@ __all__ = [
     "backend",
     "blend",
     "collapse",
+    "discretized_logistic_mixture_nll",
     "errors",
     "explain",
     "gaussian_kl",
@@ -51,6 +54,7 @@ __all__ = [
     "random",
     "reparameterize",
     "reparameterize_kl",
+    "sample_discretized_logistic_mixture",
     "vector_quantize",
 ]
 

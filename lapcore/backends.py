@@ -43,9 +43,9 @@ ROOMS = {
 NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
-    "cuda": frozenset({"parzen", "pyramid", "vector_quantize"}),
-    "triton": frozenset({"parzen", "pyramid", "vector_quantize"}),
-    "cpu": frozenset({"gaussian", "parzen", "pyramid", "random", "vector_quantize"}),
+    "cuda": frozenset({"likelihood", "parzen", "pyramid", "random", "vector_quantize"}),
+    "triton": frozenset({"likelihood", "parzen", "pyramid", "random", "vector_quantize"}),
+    "cpu": frozenset({"gaussian", "likelihood", "parzen", "pyramid", "random", "vector_quantize"}),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
 

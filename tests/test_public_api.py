@@ -31,6 +31,8 @@ SIGNATURES = {
     "DiagonalGaussian": "mean logvar",
     "vector_quantize": "z codebook",
     "parzen_log_likelihood": "x samples sigma",
+    "discretized_logistic_mixture_nll": "params x * mode='exact'",
+    "sample_discretized_logistic_mixture": "params seeds * channels=3 snap=True stream=0",
     "backend": "name",
 }
 

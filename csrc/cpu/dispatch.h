@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/gaussian.h"
+#include "cpu/likelihood.h"
 #include "cpu/parzen.h"
 #include "cpu/pyramid.h"
 #include "cpu/random.h"
@@ -19,6 +20,7 @@ struct Kernels {
     const GaussianKernels& gaussian;
     const VectorQuantizeKernels& vector_quantize;
     const ParzenKernels& parzen;
+    const LikelihoodKernels& likelihood;
 };
 
 const Kernels& kernels();

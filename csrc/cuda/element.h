@@ -39,7 +39,9 @@ LAPCORE_HD T saturated(std::int32_t v) {
 // Rounds to nearest even, as narrow does; the card has an instruction for it.
 template <class T>
 LAPCORE_HD T stored(Sum<T> v) {
-    if constexpr (std::is_integral_v<T>) {
+    if constexpr (std::is_same_v<T, Sum<T>>) {
+        return v;
+    } else if constexpr (std::is_integral_v<T>) {
         return saturated<T>(v);
 #if defined(__CUDA_ARCH__)
     } else if constexpr (std::is_same_v<T, Half>) {

@@ -21,7 +21,10 @@ def run(arguments: list[str]) -> None:
         "bench", "Measure the operations: times, percentage of what a copy of as many bytes reaches, and the goals."
     )
     parser.add_argument(
-        "families", nargs="*", metavar="FAMILY", help="pyramid, gaussian, random, vector-quantize, parzen (all)"
+        "families",
+        nargs="*",
+        metavar="FAMILY",
+        help="pyramid, gaussian, random, likelihood, vector-quantize, parzen (all)",
     )
     parser.add_argument("--peers", action="store_true", help="measure OpenCV, kornia, PyTorch and others beside ours")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains this")

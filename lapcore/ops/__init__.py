@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lapcore.ops import gaussian, laplacian_loss, parzen, pyramid, random, vector_quantize
+from lapcore.ops import gaussian, laplacian_loss, likelihood, parzen, pyramid, random, vector_quantize
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,17 @@ OPS = {
         Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, _with_gradient("gaussian_nll")),
         Op("vector_quantize", "vector_quantize", vector_quantize.vector_quantize, ("lapcore::vector_quantize",)),
         Op("parzen_log_likelihood", "parzen", parzen.parzen_log_likelihood, _with_gradient("parzen_log_likelihood")),
+        Op(
+            "discretized_logistic_mixture_nll",
+            "likelihood",
+            likelihood.discretized_logistic_mixture_nll,
+            _with_gradient("discretized_logistic_mixture_nll"),
+        ),
+        Op(
+            "sample_discretized_logistic_mixture",
+            "likelihood",
+            likelihood.sample_discretized_logistic_mixture,
+            ("lapcore::sample_discretized_logistic_mixture",),
+        ),
     )
 }

@@ -15,7 +15,20 @@ import pytest
 import torch
 
 import lapcore as lib
-from bench import gaussian, gpu, gpu_pyramid, harness, parzen, peers, plot, pyramid, random, report, vector_quantize
+from bench import (
+    gaussian,
+    gpu,
+    gpu_pyramid,
+    harness,
+    likelihood,
+    parzen,
+    peers,
+    plot,
+    pyramid,
+    random,
+    report,
+    vector_quantize,
+)
 from bench.harness import Case, Measured, Peers
 from lapcore.cli.main import main
 from tests.tolerance import assert_close, to_numpy
@@ -44,6 +57,9 @@ SMALL = {
     "host time of pyr_down": partial(pyramid.host_time, op="pyr_down", gradient=False, goals=()),
     "KL": partial(gaussian.case, op="reparameterize_kl", shape=(4, 8), backward=True),
     "NLL": partial(gaussian.case, op="gaussian_nll", shape=(4, 8)),
+    "mixture": partial(likelihood.nll, shape=SHAPE, k=2),
+    "mixture and gradient": partial(likelihood.nll, shape=SHAPE, k=2, backward=True),
+    "draws of a mixture": partial(likelihood.draw, shape=SHAPE, k=2),
     "bits": partial(random.case, op="random.bits"),
     "nearest codes": partial(vector_quantize.case, rows=70, codes=9, size=5),
     "Parzen windows": partial(parzen.case, rows=20, count=30, size=12, sigmas=[0.3, 1.0]),
@@ -60,6 +76,13 @@ def test_every_case_is_right_and_everybody_can_do_it(name):
     assert all(len(taken) >= harness.LEAST_SAMPLES and min(taken) > 0 for taken in times.values())
     assert {harness.library(who) for who in case.peers}.isdisjoint(found.missing)
     assert not SMALL[name](Peers(())).peers
+
+
+def test_the_official_likelihood_is_the_same():
+    params, x = likelihood.inputs(SHAPE, 2)
+    for case in (params.double(), x.double()), (params, x):
+        want = lib.discretized_logistic_mixture_nll(*case, mode="official")
+        assert_close(likelihood.official_nll(*case, 2), to_numpy(want), 1e-5 * float(want.abs().max()))
 
 
 def stacked(images):
@@ -243,7 +266,10 @@ def test_report_json_and_plot(lapcore, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "invalid choice: 'nothing' (choose from pyramid, gaussian, random, vector-quantize, parzen)"),
+        (
+            ["nothing"],
+            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen)",
+        ),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),
     ],
@@ -258,7 +284,7 @@ def test_bad_usage(arguments, message, capsys):
     [
         (
             ["--only", "no such case"],
-            "no case of pyramid, gaussian, random, vector_quantize, parzen has this in its name",
+            "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen has this in its name",
         ),
         (["--plot", "a.txt"], "expected a name that ends in one of"),
     ],

@@ -34,6 +34,10 @@ FUNCTIONS = (
     "laplacian_loss",
     "vector_quantize",
     "parzen_log_likelihood",
+    "random",
+    "mixture_nll",
+    "mixture_nll_backward",
+    "mixture_sample",
 )
 """In the order of the runner's."""
 

@@ -16,6 +16,11 @@
 #include "cuda/pyramid_level.h"
 #include "cuda/pyramids.h"
 #include "cuda/vector_quantize.h"
+#include "cuda/likelihood.h"
+#include "cuda/pyramid.h"
+#include "cuda/pyramid_level.h"
+#include "cuda/pyramids.h"
+#include "cuda/random.h"
 
 namespace {
 
@@ -193,6 +198,40 @@ void parzen_log_likelihood(const Case& c) {
     cuda::parzen_log_likelihood(dtype, reinterpret_cast<void*>(c.n[1]), c[0], c[1], sigmas, c[3].data, memory);
 }
 
+// The seeds of tensor i: of the rows, or of all of them.
+Seeds seeds_of(const View& seeds, std::int64_t per_row, std::int64_t stream) {
+    const std::int64_t stride = seeds.strides.empty() ? 0 : seeds.strides[0];
+    return {static_cast<const std::int64_t*>(seeds.data), stride, per_row != 0, std::uint64_t(stream)};
+}
+
+// numbers: distribution dtype stream per_row stream_of_noise; tensors: seeds, the rows drawn
+void random(const Case& c) {
+    cuda::random_draw(static_cast<Distribution>(c.n[0]), static_cast<DType>(c.n[1]), reinterpret_cast<void*>(c.n[2]),
+                      seeds_of(c[0], c.n[3], c.n[4]), c[1].shape[0], c[1].shape[1], c[1].data);
+}
+
+cuda::MixtureCall mixture_call(const Case& c) {
+    return {static_cast<DType>(c.n[0]), static_cast<int>(c.n[2]), c.n[3] != 0, reinterpret_cast<void*>(c.n[1])};
+}
+
+// numbers: dtype stream channels official; tensors: params, x, nll
+void mixture_nll(const Case& c) {
+    Workspace work;
+    const std::int64_t parts = c[0].shape[0] * cuda::mixture_parts(c[0].shape[2]);
+    cuda::mixture_nll(mixture_call(c), c[0], c[1], static_cast<double*>(work.memory(8 * parts, 0xff)), c[2].data);
+}
+
+// numbers: as mixture_nll; tensors: grad, params, x, their gradients, that of x or none
+void mixture_nll_backward(const Case& c) {
+    const View* const d_x = c.tensors[4].given();
+    cuda::mixture_nll_backward(mixture_call(c), c[0].data, c[1], c[2], c[3].data, d_x ? d_x->data : nullptr);
+}
+
+// numbers: dtype stream channels snap per_row stream_of_noise; tensors: params, seeds, the draws
+void mixture_sample(const Case& c) {
+    cuda::mixture_sample(mixture_call(c), c[0], seeds_of(c[1], c.n[4], c.n[5]), c.n[3] != 0, c[2].data);
+}
+
 const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        apply_table,
                                                        stream,
@@ -205,7 +244,11 @@ const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        collapse_adjoint,
                                                        laplacian_loss,
                                                        vector_quantize,
-                                                       parzen_log_likelihood};
+                                                       parzen_log_likelihood,
+                                                       random,
+                                                       mixture_nll,
+                                                       mixture_nll_backward,
+                                                       mixture_sample};
 
 void run_case(std::istream& in, std::ostream& out) {
     const std::int64_t function = numbers(in, 1)[0];

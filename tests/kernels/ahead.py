@@ -20,8 +20,8 @@ from unittest import mock
 
 import torch
 import triton
+from lapcore.kernels import likelihood, pyramid, random
 from lapcore.kernels import parzen as parzen_kernels
-from lapcore.kernels import pyramid
 from lapcore.kernels import vector_quantize as vector_quantize_kernels
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
@@ -143,19 +143,35 @@ def parzen(dtype: torch.dtype, side: int) -> None:
         parzen_kernels.parzen_log_likelihood(x, samples, sigmas)
 
 
+def normal(dtype: torch.dtype, side: int) -> None:
+    for seeds in (torch.tensor([3]), torch.arange(4)):
+        random.normal((4, side * side), seeds, 0, seeds.device, dtype)
+
+
+def uniform(dtype: torch.dtype, side: int) -> None:
+    random.uniform((4, side * side), torch.tensor([3]), 0, torch.device("cpu"), dtype)
+
+
+def bits(dtype: torch.dtype, side: int) -> None:
+    random.bits((4, side * side), torch.arange(4), 0, torch.device("cpu"))
+
+
+def mixture(dtype: torch.dtype, side: int) -> None:
+    """Of colour in the one mode, of grey in the other."""
+    for channels, mode in ((3, "exact"), (1, "official")):
+        params, x = (torch.zeros(4, size, side, side) for size in (20 if channels == 3 else 6, channels))
+        params, x = params.to(dtype), x.to(torch.promote_types(dtype, torch.float32))
+        likelihood.discretized_logistic_mixture_nll(params, x, mode)
+        likelihood.discretized_logistic_mixture_nll_backward(x[:, 0, 0, 0], params, x, mode, channels == 3)
+        for seeds in (torch.tensor([3]), torch.arange(4)):
+            likelihood.sample_discretized_logistic_mixture(params, channels, seeds, 0, True)
+
+
 CASES: dict[str, Callable[[torch.dtype, int], None]] = {
     each.__name__: each
     for each in (
-        laplacian,
-        laplacian_adjoint,
-        collapse,
-        gaussian,
-        collapse_adjoint,
-        loss,
-        circular,
-        table,
-        vector_quantize,
-        parzen,
+        *(laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table),
+        *(bits, uniform, normal, mixture, vector_quantize, parzen),
     )
 }
 

@@ -19,6 +19,7 @@ CASES = {
     80: [
         *("laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256"),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
+        *("normal:float16:64", "mixture:float32:32"),
     ],
     90: [
         *(f"laplacian:{case}" for case in ("float32:256", "bfloat16:256", "uint8:256", "float64:256", "float32:64")),
@@ -32,14 +33,20 @@ CASES = {
         "table:float64:256",
         *(f"vector_quantize:{case}" for case in ("float32:64", "float16:64", "bfloat16:3")),
         *(f"parzen:{case}" for case in ("float32:3072", "bfloat16:784", "float32:3")),
+        *(f"normal:{dtype}:64" for dtype in ("float32", "bfloat16", "float64")),
+        "uniform:float32:64",
+        "bits:int32:64",
+        *(f"mixture:{dtype}:32" for dtype in ("float32", "bfloat16", "float64")),
     ],
     100: [
-        *("laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128"),
+        *("laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128", "mixture:float16:32"),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
     ],
 }
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
 WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")
+# One for each of a thread's two blocks of noise.
+NOISE = ("bits", "uniform:float32", "normal:float32")
 
 
 @pytest.mark.parametrize("architecture", CASES)
@@ -55,3 +62,5 @@ def test_compiles_without_spills(architecture: int, tmp_path: Path) -> None:
         assert used["REG"] > 0 and used["STACK"] == 0 and used["LOCAL"] == 0, f"sm_{architecture}, {name}: {used}"
         if name.startswith(WIDE):
             assert used["VECTORS"] >= 4, f"sm_{architecture}, {name}: {used}"
+        if name.startswith(NOISE):
+            assert used["VECTORS"] == 2, f"sm_{architecture}, {name}: {used}"

@@ -44,6 +44,13 @@ def four() -> tuple[Tensor, ...]:
     return tuple(draw(2, 3, 2, 4, seed=i) for i in range(4))
 
 
+def grid(*shape: int) -> Tensor:
+    """An image of 8-bit values, both ends among them."""
+    levels = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(9))
+    levels.view(-1)[:2] = torch.tensor([0, 255])
+    return levels.double() / 127.5 - 1
+
+
 SEEDS = torch.tensor([3, -(2**40)])
 
 EXAMPLES: dict[str, Callable[[], Call]] = {
@@ -63,14 +70,20 @@ EXAMPLES: dict[str, Callable[[], Call]] = {
     "gaussian_nll": lambda: Call(four()[:3], {}),
     "vector_quantize": lambda: Call((draw(4, 3, 6), draw(5, 6, seed=1)), {}),
     "parzen_log_likelihood": lambda: Call((draw(4, 2, 3), draw(5, 2, 3, seed=1), [0.7, 1.5]), {}),
+    "discretized_logistic_mixture_nll": lambda: Call((draw(2, 20, 2, 4), grid(2, 3, 2, 4)), {}),
+    "sample_discretized_logistic_mixture": lambda: Call((draw(2, 20, 2, 4), SEEDS), {"stream": 1}),
 }
 # By op, which of the floating-point inputs get no gradient.
 CONSTANT = {"vector_quantize": {1}}
 # Ops whose gradient is not the derivative, which is 0 almost everywhere, but the incoming gradient, passed to the first input.
 STRAIGHT_THROUGH = {"vector_quantize"}
 
+DRAWS = ("random.bits", "random.uniform", "random.normal", "sample_discretized_logistic_mixture")
+"""Their results are constants to autograd."""
+
+DIFFERENTIABLE = [name for name in OPS if name not in DRAWS]
+
 every_op = pytest.mark.parametrize("name", OPS)
-DIFFERENTIABLE = [name for name in OPS if OPS[name].family != "random"]
 differentiable = pytest.mark.parametrize("name", DIFFERENTIABLE)
 
 
@@ -272,6 +285,8 @@ def test_opcheck(name: str) -> None:
     outputs, inputs = recorder.run(name, call), floats(call)
     if inputs:
         gradients(name, outputs, call, incoming(outputs))
+    if name not in DRAWS:
+        torch.autograd.grad(outputs, inputs, incoming(outputs))
     assert set(OPS[name].registered) <= {target.name() for target, _, _ in recorder.calls}
     for target, args, kwargs in recorder.calls:
         args, kwargs = map_floats(lambda t: t.detach().requires_grad_(bool(inputs)), (args, kwargs))

@@ -33,6 +33,22 @@ struct dim3 {
     dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+template <class T>
+T __ldg(const T* at) {
+    return *at;
+}
+template <class T>
+void __stcg(T* at, T value) {
+    *at = value;
+}
+
 inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 // Two barriers by turns: ThreadSanitizer lets a thread that leaves one late see all that entered it since, so that with

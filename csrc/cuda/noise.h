@@ -1,0 +1,82 @@
+// Noise inside of kernels: common/philox.h, four elements at a time.
+#pragma once
+
+#include "common/philox.h"
+#include "cpu/random.h"
+#include "cuda/chunks.h"
+
+namespace lapcore::cuda {
+
+// seeds: of the rows, on the card, or null where `seed` counts through all of them.
+struct Noise {
+    const std::int64_t* seeds;
+    std::int64_t stride;
+    std::uint64_t seed, stream;
+
+    __device__ std::uint64_t key(std::int64_t row) const {
+        return seeds ? static_cast<std::uint64_t>(seeds[row * stride]) : seed;
+    }
+};
+
+// One seed for all rows lies in host memory.
+inline Noise noise_of(const Seeds& seeds) {
+    if (seeds.per_row) return {seeds.data, seeds.stride, 0, seeds.stream};
+    return {nullptr, 0, seeds.data ? seeds.of(0) : 0, seeds.stream};
+}
+
+template <Distribution kDistribution>
+using Drawn = std::conditional_t<kDistribution == Distribution::bits, std::int32_t, float>;
+
+template <Distribution kDistribution>
+__device__ Four<Drawn<kDistribution>> block_of(std::uint64_t key, std::uint64_t block, std::uint64_t stream) {
+    const Words words = philox4x32_10(key, block, stream);
+    Four<Drawn<kDistribution>> four;
+    if constexpr (kDistribution == Distribution::normal) {
+#pragma unroll
+        for (int k = 0; k < kFour; k += 2) {
+            const auto pair =
+                box_muller<float>(static_cast<std::int32_t>(words.w[k]), static_cast<std::int32_t>(words.w[k + 1]));
+            four.e[k] = pair.first;
+            four.e[k + 1] = pair.second;
+        }
+    } else {
+#pragma unroll
+        for (int k = 0; k < kFour; ++k) {
+            const auto word = static_cast<std::int32_t>(words.w[k]);
+            if constexpr (kDistribution == Distribution::uniform) {
+                four.e[k] = uniform_of<float>(word);
+            } else {
+                four.e[k] = word;
+            }
+        }
+    }
+    return four;
+}
+
+// The noise of elements first .. first + 3 of a row. Where one seed counts through all rows, a row that is no whole
+// number of blocks lets the next begin inside of one, and so its packs.
+template <Distribution kDistribution, bool kWhole>
+__device__ Four<Drawn<kDistribution>> noise_at(const Noise& noise, std::uint64_t key, std::int64_t row,
+                                               std::int64_t first, std::int64_t length) {
+    const std::int64_t element = (noise.seeds ? 0 : row * length) + first;
+    const std::uint64_t block = static_cast<std::uint64_t>(element) / kFour;
+    Four<Drawn<kDistribution>> four = block_of<kDistribution>(key, block, noise.stream);
+    if constexpr (!kWhole) {
+        const int shift = static_cast<int>(element % kFour);
+        if (shift == 0) return four;
+        Four<Drawn<kDistribution>> next = block_of<kDistribution>(key, block + 1, noise.stream);
+#pragma unroll 1
+        for (int s = 0; s < shift; ++s) {
+            const auto carried = next.e[0];
+#pragma unroll
+            for (int k = 0; k + 1 < kFour; ++k) {
+                four.e[k] = four.e[k + 1];
+                next.e[k] = next.e[k + 1];
+            }
+            four.e[kFour - 1] = carried;
+        }
+    }
+    return four;
+}
+
+}  // namespace lapcore::cuda
