@@ -44,7 +44,7 @@ NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
     "cuda": frozenset({"pyramid", "random"}),
-    "triton": frozenset({"pyramid", "random"}),
+    "triton": frozenset({"gaussian", "pyramid", "random"}),
     "cpu": frozenset({"gaussian", "pyramid", "random"}),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")

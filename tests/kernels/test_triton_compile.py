@@ -30,8 +30,13 @@ CASES = {
         *(f"normal:{dtype}:64" for dtype in ("float32", "bfloat16", "float64")),
         "uniform:float32:64",
         "bits:int32:64",
+        *(f"reparameterize_kl:{dtype}:64" for dtype in ("float32", "bfloat16")),
+        "reparameterize_kl_backward:float32:64",
+        *(f"learned_prior:{dtype}:64" for dtype in ("float32", "float64")),
+        "reparameterize:float32:9",
+        *(f"nll:{dtype}:64" for dtype in ("float32", "float16", "float64")),
     ],
-    100: ["laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128"],
+    100: ["laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128", "learned_prior:bfloat16:9"],
 }
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
 WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")
@@ -54,3 +59,5 @@ def test_compiles_without_spills(architecture: int, tmp_path: Path) -> None:
             assert used["VECTORS"] >= 4, f"sm_{architecture}, {name}: {used}"
         if name.startswith(NOISE):
             assert used["VECTORS"] == 2, f"sm_{architecture}, {name}: {used}"
+        if name.startswith("reparameterize_kl:float32"):
+            assert used["VECTORS"] == 2 * 3, f"sm_{architecture}, {name}: {used}"  # two tensors read, one written
