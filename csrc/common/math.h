@@ -1,9 +1,9 @@
-// Elementary functions in float32 out of IEEE additions and multiplications, each rounded by itself, and one square
-// root: the same bits on every CPU and GPU, as long as nothing is contracted (-ffp-contract=off, -fmad=false).
-// lapcore/reference/random.py and kernels/_noise.py do what normals need of it operation by operation.
+// Elementary functions in float32 out of IEEE additions and multiplications, each rounded by itself: the same bits on
+// every CPU and GPU, as long as nothing is contracted (-ffp-contract=off, -fmad=false).
 //
-// V is float, or a vector of floats (GCC's vector extension, cpu/simd.h). double, where speed does not count, goes to
-// the C++ library. Polynomials are minimax fits with coefficients rounded to float32 one after the other.
+// V is float, a vector of floats (GCC's vector extension, cpu/simd.h), or several of these (several.h). double, where
+// speed does not count, goes to the C++ library. Polynomials are minimax fits with coefficients rounded to float32 one
+// after the other.
 //
 // `static`: each instruction set compiles its own copy, lest the linker hand AVX-512 code to the baseline.
 #pragma once
@@ -13,10 +13,13 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
-#include "common/hd.h"
+#if defined(__x86_64__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#endif
 
-#define LAPCORE_MATH LAPCORE_HD static inline __attribute__((always_inline))
+#include "common/several.h"
 
 namespace lapcore {
 
@@ -32,39 +35,97 @@ struct IntegersOf<float> {
 template <class V>
 using Integers = typename IntegersOf<V>::type;
 
+// Whether V is a vector of float32.
+template <class V, class = void>
+constexpr bool kFloats = false;
+template <class V>
+constexpr bool kFloats<V, std::enable_if_t<std::is_same_v<std::decay_t<decltype(V{}[0])>, float>>> = true;
+
 template <class To, class From>
 LAPCORE_MATH To same_bits(From from) {
     static_assert(sizeof(To) == sizeof(From));
-    To to;
-    std::memcpy(&to, &from, sizeof to);
-    return to;
+    if constexpr (kSeveral<From>) {
+        using Part = std::decay_t<decltype(std::declval<To>().part[0])>;
+        return each([](const auto& x) __attribute__((always_inline)) { return same_bits<Part>(x); }, from);
+    } else {
+        To to;
+        std::memcpy(&to, &from, sizeof to);
+        return to;
+    }
 }
 
 // 1.5 * 2^23: a sum with it is rounded to an integer, which is then found in its low bits.
 constexpr float kRounder = 0x1.8p23f;
 constexpr std::int32_t kRounderBits = 0x4b400000;
-constexpr std::int32_t kSignBit = INT32_MIN;
 
-// n, |n| <= 2^22.
+// n, |n| <= 2^24.
 template <class V>
 LAPCORE_MATH V float_of(Integers<V> n) {
-    return same_bits<V>(n + kRounderBits) - kRounder;
+    if constexpr (std::is_same_v<V, float>) {
+        return static_cast<float>(n);
+    } else if constexpr (kSeveral<V>) {
+        using Part = std::decay_t<decltype(std::declval<V>().part[0])>;
+        return each([](const auto& x) __attribute__((always_inline)) { return float_of<Part>(x); }, n);
+    } else {
+        return __builtin_convertvector(n, V);
+    }
 }
 
 template <class V>
 LAPCORE_MATH V square_root(V x) {
     if constexpr (std::is_same_v<V, float>) {
         return sqrtf(x);
+    } else if constexpr (kSeveral<V>) {
+        return each([](const auto& part) __attribute__((always_inline)) { return square_root(part); }, x);
     } else {
         for (std::size_t i = 0; i < sizeof(V) / sizeof(float); ++i) x[i] = sqrtf(x[i]);
         return x;
     }
 }
 
+// a < b ? a : b and a > b ? a : b: where one is NaN, b. GCC does not see the instruction in a vector's comparison.
+template <class V>
+LAPCORE_MATH V minimum(V a, V b) {
+    if constexpr (kSeveral<V>) {
+        return each([](const auto& x, const auto& y) __attribute__((always_inline)) { return minimum(x, y); }, a, b);
+    }
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && kFloats<V>) return V(_mm512_maskz_min_ps(0xffff, __m512(a), __m512(b)));
+#elif defined(__AVX__)
+    if constexpr (sizeof(V) == 32 && kFloats<V>) return V(_mm256_min_ps(__m256(a), __m256(b)));
+#elif defined(__SSE__)
+    if constexpr (sizeof(V) == 16 && kFloats<V>) return V(_mm_min_ps(__m128(a), __m128(b)));
+#endif
+    return select(a < b, a, b);
+}
+template <class V>
+LAPCORE_MATH V maximum(V a, V b) {
+    if constexpr (kSeveral<V>) {
+        return each([](const auto& x, const auto& y) __attribute__((always_inline)) { return maximum(x, y); }, a, b);
+    }
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && kFloats<V>) return V(_mm512_maskz_max_ps(0xffff, __m512(a), __m512(b)));
+#elif defined(__AVX__)
+    if constexpr (sizeof(V) == 32 && kFloats<V>) return V(_mm256_max_ps(__m256(a), __m256(b)));
+#elif defined(__SSE__)
+    if constexpr (sizeof(V) == 16 && kFloats<V>) return V(_mm_max_ps(__m128(a), __m128(b)));
+#endif
+    return select(b < a, a, b);
+}
+
+// x held at a limit; NaN stays.
+template <class V>
+LAPCORE_MATH V lower_of(V x, float limit) {
+    return minimum(V{} + limit, x);
+}
+template <class V>
+LAPCORE_MATH V higher_of(V x, float limit) {
+    return maximum(V{} + limit, x);
+}
+
 template <class V>
 LAPCORE_MATH V clamped(V x, float low, float high) {
-    x = x < low ? V{} + low : x;
-    return x > high ? V{} + high : x;
+    return lower_of(higher_of(x, low), high);
 }
 
 // e^r = 1 + p with r = x - n ln 2, |r| <= ln 2 / 2.
@@ -166,31 +227,5 @@ LAPCORE_MATH double exp_of(double x) { return exp(x); }
 LAPCORE_MATH double expm1_of(double x) { return expm1(x); }
 LAPCORE_MATH double log_of(double x) { return log(x); }
 LAPCORE_MATH double log1p_of(double x) { return log1p(x); }
-
-template <class V>
-struct CosSin {
-    V cos, sin;
-};
-
-// cos(2 pi t) and sin(2 pi t) for |t| <= 1: t = q/4 + y with |y| <= 1/8, which is exact.
-template <class V>
-LAPCORE_MATH CosSin<V> cos_sin_of_turn(V t) {
-    const V rounded = t * 4.0f + kRounder;
-    const V y = t - (rounded - kRounder) * 0.25f;
-    const auto quarter = same_bits<Integers<V>>(rounded);
-    const V s = y * y;
-    V sin = s * -0x1.2f7c3ep6f + 0x1.466be6p6f;
-    sin = sin * s + -0x1.4abbeep5f;
-    sin = (sin * s + 0x1.921fb6p2f) * y;
-    V cos = s * -0x1.4eb114p6f + 0x1.03b18ep6f;
-    cos = cos * s + -0x1.3bd3a2p4f;
-    cos = cos * s + 1.0f;
-    const auto odd = (quarter & 1) != 0;
-    const V first = odd ? sin : cos, second = odd ? cos : sin;
-    // Negative in the quarters 1 and 2, and 2 and 3.
-    const Integers<V> cos_sign = -(((quarter + 1) >> 1) & 1) & kSignBit, sin_sign = -((quarter >> 1) & 1) & kSignBit;
-    return {same_bits<V>(same_bits<Integers<V>>(first) ^ cos_sign),
-            same_bits<V>(same_bits<Integers<V>>(second) ^ sin_sign)};
-}
 
 }  // namespace lapcore

@@ -7,7 +7,7 @@
 //            with a seed for each row over its row
 //   uniform  (word + 1/2) / 2^32 rounded once to float, and where that is 1 the largest float below: inside (0, 1)
 //   normal   Box-Muller on the uniforms (a, b) of words (0, 1) and (2, 3): r cos(2 pi b), r sin(2 pi b) with
-//            r = sqrt(-2 ln a), by the functions of common/math.h; within 4e-6 of its value in double
+//            r = sqrt(-2 ln a), in float32 operation by operation as below; within 4e-6 of its value in double
 // Words, uniforms and normals are the same to the bit everywhere. Salmon, Moraes, Dror & Shaw, "Parallel random
 // numbers: as easy as 1, 2, 3", SC 2011; the constants are Random123's.
 //
@@ -47,12 +47,18 @@ LAPCORE_HD static inline Words philox4x32_10(std::uint64_t seed, std::uint64_t b
     return {{c0, c1, c2, c3}};
 }
 
-// Both halves of the word, and the 1/2, are exact; their sum is the one rounding, and the scale a power of two.
+// 2^32 u: the word and 1/2 rounded once. Its upper half beside 2^39, and its lower half with the 1/2 beside 2^22, are
+// exact, and so is the difference from what they stand beside.
+template <class V>
+LAPCORE_MATH V scaled_uniform_of(Integers<V> word) {
+    const V high = same_bits<V>(((word >> 16) & 0xffff) | 0x53000000);
+    const V low = same_bits<V>(((word & 0xffff) * 2) | 0x4a800001);
+    return lower_of((high - (0x1p39f + 0x1p22f)) + low, 0x1.fffffep31f);
+}
+
 template <class V>
 LAPCORE_MATH V uniform_of(Integers<V> word) {
-    const V high = float_of<V>((word >> 16) & 0xffff), low = float_of<V>(word & 0xffff);
-    const V u = (high * 0x1p16f + (low + 0.5f)) * 0x1p-32f;
-    return u < 1.0f ? u : V{} + 0x1.fffffep-1f;
+    return scaled_uniform_of<V>(word) * 0x1p-32f;
 }
 
 template <class V>
@@ -60,11 +66,53 @@ struct Pair {
     V first, second;
 };
 
+// -2 ln a of 2^32 a: a = m 2^e with m in [sqrt(1/2), sqrt(2)), ln a = e ln 2 + ln(1 + f), f = m - 1.
+template <class V>
+LAPCORE_MATH V square_radius_of(V scaled) {
+    constexpr std::int32_t root = 0x3f3504f3;  // sqrt(1/2)
+    const Integers<V> bits = same_bits<Integers<V>>(scaled) - (root + (32 << 23));
+    const V e = float_of<V>(bits >> 23), f = same_bits<V>((bits & 0x7fffff) + root) - 1.0f;
+    V p = f * -0x1.f4c17ap-3f + 0x1.80b7f8p-2f;
+    p = p * f + -0x1.a2d848p-2f;
+    p = p * f + 0x1.fde13ap-2f;
+    p = p * f + -0x1.552896p-1f;
+    p = p * f + 0x1.0001d8p0f;
+    p = p * f + -0x1.00000ep1f;
+    return p * f + e * -0x1.62e43p0f;
+}
+
+// -x where bit 1 of n is set, x where not.
+template <class V>
+LAPCORE_MATH V negated_by_bit_1(V x, Integers<V> n) {
+    if constexpr (std::is_same_v<V, float>) {
+        return n & 2 ? -x : x;
+    } else {
+        return same_bits<V>(same_bits<Integers<V>>(x) ^ ((n << 30) & INT32_MIN));
+    }
+}
+
+// cos(pi t / 2) and sin(pi t / 2) for 0 <= t <= 4: t = q + y with |y| <= 1/2, which is exact.
+template <class V>
+LAPCORE_MATH Pair<V> cos_sin_of_quarters(V t) {
+    const V rounded = t + kRounder, y = t - (rounded - kRounder), s = y * y;
+    V sin = s * -0x1.2f7c3ep-8f + 0x1.466be6p-4f;
+    sin = sin * s + -0x1.4abbeep-1f;
+    sin = (sin * s + 0x1.921fb6p0f) * y;
+    V cos = s * -0x1.4eb114p-6f + 0x1.03b18ep-2f;
+    cos = cos * s + -0x1.3bd3a2p0f;
+    cos = cos * s + 1.0f;
+    const auto quarter = same_bits<Integers<V>>(rounded);
+    const auto odd = (quarter & 1) != 0;
+    const V first = select(odd, sin, cos), second = select(odd, cos, sin);
+    // Negative in the quarters 1 and 2, and 2 and 3.
+    return {negated_by_bit_1(first, quarter + 1), negated_by_bit_1(second, quarter)};
+}
+
 template <class V>
 LAPCORE_MATH Pair<V> box_muller(Integers<V> word_a, Integers<V> word_b) {
-    const V r = square_root(log_of_normal(uniform_of<V>(word_a)) * -2.0f);
-    const CosSin<V> direction = cos_sin_of_turn(uniform_of<V>(word_b));
-    return {r * direction.cos, r * direction.sin};
+    const V r = square_root(square_radius_of(scaled_uniform_of<V>(word_a)));
+    const Pair<V> direction = cos_sin_of_quarters(scaled_uniform_of<V>(word_b) * 0x1p-30f);
+    return {r * direction.first, r * direction.second};
 }
 
 }  // namespace lapcore

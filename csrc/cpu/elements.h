@@ -110,6 +110,10 @@ struct Part {
 template <class C, class Body>
 LAPCORE_INLINE void over_vectors(std::int64_t n, bool streamed, const Body& body) {
     std::int64_t i = 0;
+    for (; i + 2 * kLanes<C> <= n; i += 2 * kLanes<C>) {
+        body(Whole<C>{i, streamed});
+        body(Whole<C>{i + kLanes<C>, streamed});
+    }
     for (; i + kLanes<C> <= n; i += kLanes<C>) body(Whole<C>{i, streamed});
     if (i < n) body(Part<C>{i, n - i});
 }
@@ -128,7 +132,12 @@ LAPCORE_INLINE Vector<double> load_floats(const Place& at, const float* p, doubl
 
 template <std::size_t first, std::size_t... I>
 LAPCORE_INLINE Vector<double> widened(Vector<float> v, std::index_sequence<I...>) {
-    return __builtin_convertvector(__builtin_shufflevector(v, v, (first + I)...), Vector<double>);
+    const auto half = __builtin_shufflevector(v, v, (first + I)...);
+#if defined(__AVX512F__)
+    return Vector<double>(_mm512_maskz_cvtps_pd(0xff, __m256(half)));
+#else
+    return __builtin_convertvector(half, Vector<double>);
+#endif
 }
 
 // A sum in double in kWays parts, element i of a tile in part i mod kWays, whatever the length of a vector: the terms'

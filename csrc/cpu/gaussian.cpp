@@ -50,9 +50,9 @@ LAPCORE_INLINE V scaled(V d, V root) {
     return d * root * root;
 }
 
-template <class V>
-LAPCORE_INLINE auto is_infinite(V v) {
-    return v == HUGE_VALF || v == -HUGE_VALF;
+LAPCORE_INLINE auto is_infinite(Vector<float> v) { return (Vector<std::int32_t>(v) & 0x7fffffff) == 0x7f800000; }
+LAPCORE_INLINE auto is_infinite(Vector<double> v) {
+    return (Vector<std::int64_t>(v) & 0x7fffffffffffffff) == 0x7ff0000000000000;
 }
 
 // a - b, and 0 between equal infinities.
@@ -72,8 +72,7 @@ template <class C>
 LAPCORE_INLINE Vector<C> excess_over(Vector<C> expm1, Vector<C> ratio) {
     using V = Vector<C>;
     constexpr C most = std::numeric_limits<C>::max();
-    const V excess = expm1 - (ratio > most ? V{} + most : ratio);
-    return excess < 0 ? V{} : excess;
+    return maximum(V{}, expm1 - minimum(V{} + most, ratio));
 }
 
 // What the formulas are made of, at one vector of elements.
@@ -123,11 +122,10 @@ LAPCORE_INLINE Vector<C> load_or_zero(const Place& at, const C* p) {
 }
 
 template <bool kPrior, class C, class Place>
-LAPCORE_INLINE Compared<C, kPrior> compare(const Place& at, const MomentTiles<C>& m) {
-    using V = Vector<C>;
-    const V mp = kPrior ? load_or_zero(at, m.prior_mean) : V{};
-    const V lp = kPrior ? load_or_zero(at, m.prior_logvar) : V{};
-    return Compared<C, kPrior>(at.load(m.mean), at.load(m.logvar), mp, lp);
+LAPCORE_INLINE Compared<C, kPrior> compare(const Place& at, const MomentTiles<C>& m, Vector<C> mean, Vector<C> logvar) {
+    const Vector<C> prior_mean = kPrior ? load_or_zero(at, m.prior_mean) : Vector<C>{};
+    const Vector<C> prior_logvar = kPrior ? load_or_zero(at, m.prior_logvar) : Vector<C>{};
+    return Compared<C, kPrior>(mean, logvar, prior_mean, prior_logvar);
 }
 
 // A row's part in a task: elements [first, first + n) of `row`, which belong to the chunk number `chunk` of all.
@@ -210,13 +208,16 @@ struct Forward {
         const MomentTiles<C> m = moments.tile(t.row, t.first, t.n);
         const float* drawn = kDraw ? noise.at(t) : nullptr;
         C* out = z.tile(t.row, t.first, t.n);
+        Sum16<C> local = sum;  // in registers
         over_vectors<C>(t.n, kDraw && large && is_aligned(out), [&](auto at) LAPCORE_INLINE_LAMBDA {
+            // All is read before anything is written: what both results need is then computed once.
+            const V mean = at.load(m.mean), logvar = at.load(m.logvar);
+            if constexpr (kKl) local.add(at.i, compare<kPrior>(at, m, mean, logvar).term());
             if constexpr (kDraw) {
-                const V root = root_of(at.load(m.logvar) * C(0.25)).exp;
-                at.store(out, at.load(m.mean) + scaled(load_floats(at, drawn, C{}), root));
+                at.store(out, mean + scaled(load_floats(at, drawn, C{}), root_of(logvar * C(0.25)).exp));
             }
-            if constexpr (kKl) sum.add(at.i, compare<kPrior>(at, m).term());
         });
+        sum = local;
         z.finish();
     }
 
@@ -275,22 +276,23 @@ struct Backward {
         const V g = V{} + (kKl ? grad_kl[t.row] : C{});
         over_vectors<C>(t.n, large && aligned(out_mean, out_logvar, out_prior_mean, out_prior_logvar),
                         [&](auto at) LAPCORE_INLINE_LAMBDA {
+                            const V mean = kKl ? at.load(m.mean) : V{}, logvar = at.load(m.logvar);
                             V to_mean{}, to_logvar{};
+                            if constexpr (kDraw) {
+                                const V d = at.load(dz), noise = load_floats(at, drawn, C{});
+                                to_mean = d;
+                                to_logvar = chain(d, scaled(noise, root_of(logvar * C(0.25)).exp) / 2);
+                            }
                             if constexpr (kKl) {
-                                const auto c = compare<kPrior>(at, m);
-                                to_mean = chain(g, c.d_mean());
-                                to_logvar = chain(g, c.expm1 / 2);
-                                if (kPrior && out_prior_mean) at.store(out_prior_mean, -to_mean);
+                                const auto c = compare<kPrior>(at, m, mean, logvar);
+                                const V of_kl = chain(g, c.d_mean());
+                                if (kPrior && out_prior_mean) at.store(out_prior_mean, -of_kl);
                                 if (kPrior && out_prior_logvar) {
                                     at.store(out_prior_logvar, chain(g, -(c.expm1 + c.whitened * c.whitened) / 2));
                                 }
+                                at.store(out_mean, of_kl + to_mean);
+                                to_logvar += chain(g, c.expm1 / 2);
                             }
-                            if constexpr (kDraw) {
-                                const V root = root_of(at.load(m.logvar) * C(0.25)).exp, d = at.load(dz);
-                                to_mean += d;
-                                to_logvar += chain(d, scaled(load_floats(at, drawn, C{}), root) / 2);
-                            }
-                            if (kKl) at.store(out_mean, to_mean);
                             at.store(out_logvar, to_logvar);
                         });
         for (auto* output : {&d_mean, &d_logvar, &d_prior_mean, &d_prior_logvar}) output->finish();
@@ -342,15 +344,19 @@ struct Likelihood {
         constexpr C lowest = std::numeric_limits<C>::lowest();
         const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
         const C* lv = logvar.tile(t.row, t.first, t.n);
+        Sum16<C> local = sum;  // in registers
+        V lowest_term = least;
         over_vectors<C>(t.n, false, [&](auto at) LAPCORE_INLINE_LAMBDA {
             const V l = at.load(lv);
             const V whitened = scaled(difference(at.load(a), at.load(b)), root_of(l * C(-0.25)).exp);
             const V square = whitened * whitened;
             // Off its mean a vanishing variance gives no density: +inf, though logvar is -inf.
             const V term = square == HUGE_VALF ? square : square + l;
-            least = term < least ? term : least;
-            sum.add(at.i, term < lowest ? V{} + lowest : term);
+            lowest_term = minimum(term, lowest_term);
+            local.add(at.i, maximum(V{} + lowest, term));
         });
+        sum = local;
+        least = lowest_term;
     }
 
     void chunk(std::int64_t c) {

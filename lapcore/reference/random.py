@@ -1,8 +1,8 @@
 """Philox4x32-10 noise in plain PyTorch: the readable definition of what every kernel must draw, to the bit.
 
 Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The contract is in
-`csrc/common/philox.h`, and the float32 arithmetic of the normals in `csrc/common/math.h`: additions, multiplications and
-a square root, each rounded by itself, which every machine does alike. `seeds` holds one seed for the whole tensor, or
+`csrc/common/philox.h`, whose float32 arithmetic this repeats: additions, multiplications and a square root, each
+rounded by itself, which every machine does alike. `seeds` holds one seed for the whole tensor, or
 one for each row.
 """
 
@@ -80,8 +80,8 @@ def _uniform(word: Tensor) -> Tensor:
 def _box_muller(word_a: Tensor, word_b: Tensor) -> tuple[Tensor, Tensor]:
     """r cos(2 pi b), r sin(2 pi b) with r = sqrt(-2 ln a), for uniforms a and b."""
     # In float64: torch's float32 root may be an ulp off, a float64 one rounds to the right float32.
-    radius = _log(_uniform(word_a)).mul_(-2).double().sqrt_().float()
-    cos, sin = _cos_sin_of_turn(_uniform(word_b))
+    radius = _square_radius(_uniform(word_a)).double().sqrt_().float()
+    cos, sin = _cos_sin_of_quarters(_uniform(word_b).mul_(4))
     return cos.mul_(radius), sin.mul_(radius)
 
 
@@ -94,28 +94,26 @@ def _polynomial(x: Tensor, *coefficients: str) -> Tensor:
     return y
 
 
-def _log(x: Tensor) -> Tensor:
-    """ln x of positive normal numbers: x = m 2**e with m in [sqrt(1/2), sqrt(2)), ln x = e ln 2 + ln(1 + f), f = m - 1."""
-    bits = x.view(torch.int32)
-    exponent = (bits - 0x3F3504F3) >> 23
-    e, f = exponent.float(), (bits - (exponent << 23)).view(torch.float32) - 1
+def _square_radius(a: Tensor) -> Tensor:
+    """-2 ln a: a = m 2**e with m in [sqrt(1/2), sqrt(2)), ln a = e ln 2 + ln(1 + f), f = m - 1."""
+    root = 0x3F3504F3  # the bits of sqrt(1/2)
+    bits = a.view(torch.int32) - root
+    e, f = (bits >> 23).float(), ((bits & 0x7FFFFF) + root).view(torch.float32) - 1
     p = _polynomial(
         f,
-        *("-0x1.420384p-4", "0x1.07d7b8p-3", "-0x1.0cdf2cp-3", "0x1.226d02p-3"),
-        *("-0x1.54789p-3", "0x1.99a5aap-3", "-0x1.00022p-2", "0x1.55554ap-2"),
+        *("-0x1.f4c17ap-3", "0x1.80b7f8p-2", "-0x1.a2d848p-2", "0x1.fde13ap-2"),
+        *("-0x1.552896p-1", "0x1.0001d8p0", "-0x1.00000ep1"),
     )
-    square = f * f
-    tail = p.mul_(f).mul_(square).sub_(square.mul_(0.5)).add_(e * float.fromhex("-0x1.bd0106p-13"))
-    return tail.add_(f).add_(e * float.fromhex("0x1.63p-1"))
+    return p.mul_(f).add_(e * float.fromhex("-0x1.62e43p0"))
 
 
-def _cos_sin_of_turn(t: Tensor) -> tuple[Tensor, Tensor]:
-    """cos(2 pi t) and sin(2 pi t): t = q/4 + y with |y| <= 1/8, which is exact."""
-    q = (t * 4).round_()
-    y = t - q * 0.25
+def _cos_sin_of_quarters(t: Tensor) -> tuple[Tensor, Tensor]:
+    """cos(pi t / 2) and sin(pi t / 2): t = q + y with |y| <= 1/2, which is exact."""
+    q = t.round()
+    y = t - q
     s = y * y
-    sin = _polynomial(s, "-0x1.2f7c3ep6", "0x1.466be6p6", "-0x1.4abbeep5", "0x1.921fb6p2").mul_(y)
-    cos = _polynomial(s, "-0x1.4eb114p6", "0x1.03b18ep6", "-0x1.3bd3a2p4", "0x1p0")
+    sin = _polynomial(s, "-0x1.2f7c3ep-8", "0x1.466be6p-4", "-0x1.4abbeep-1", "0x1.921fb6p0").mul_(y)
+    cos = _polynomial(s, "-0x1.4eb114p-6", "0x1.03b18ep-2", "-0x1.3bd3a2p0", "0x1p0")
     quarter = q.to(torch.int32)
     odd = (quarter & 1) != 0
     first, second = torch.where(odd, sin, cos), torch.where(odd, cos, sin)

@@ -1,10 +1,11 @@
-"""csrc/common/math.h against the C++ library in double, for one number and for vectors, which must agree to the bit."""
+"""csrc/common/math.h and philox.h against NumPy in double: of one number and of vectors, which must agree to the bit."""
 
 from __future__ import annotations
 
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
-#include "common/math.h"
+#include "common/philox.h"
 namespace lapcore {
 typedef float Four __attribute__((vector_size(16)));
-template <class V> V cos_of(V t) { return cos_sin_of_turn(t).cos; }
-template <class V> V sin_of(V t) { return cos_sin_of_turn(t).sin; }
+template <class V> V cos_of(V t) { return cos_sin_of_quarters(t).first; }
+template <class V> V sin_of(V t) { return cos_sin_of_quarters(t).second; }
 #define FUNCTION(name) \\
     extern "C" void one_##name(const float* x, float* y, long n) { for (long i = 0; i < n; ++i) y[i] = name(x[i]); } \\
     extern "C" void four_##name(const float* x, float* y, long n) { \\
@@ -28,7 +29,8 @@ template <class V> V sin_of(V t) { return cos_sin_of_turn(t).sin; }
         } \\
     }
 FUNCTION(exp_within) FUNCTION(expm1_within) FUNCTION(exp_of) FUNCTION(expm1_of)
-FUNCTION(log_of_normal) FUNCTION(log_of) FUNCTION(log1p_of) FUNCTION(cos_of) FUNCTION(sin_of) FUNCTION(square_root)
+FUNCTION(square_radius_of) FUNCTION(log_of_normal) FUNCTION(log_of) FUNCTION(log1p_of)
+FUNCTION(cos_of) FUNCTION(sin_of) FUNCTION(square_root)
 }
 """
 U = 2.0**-24
@@ -68,8 +70,8 @@ def positive() -> np.ndarray:
     return bits.astype(np.uint32).view(np.float32)
 
 
-def turn(function: object) -> object:
-    return lambda t: function(2 * np.pi * t)
+def of_quarters(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda t: function(np.pi / 2 * t)
 
 
 # name, true function, arguments, allowed error relative to the value, and absolute, both in units of 2^-24
@@ -81,8 +83,13 @@ CASES = {
     "log_of_normal": (np.log, np.concatenate([positive(), spread(0.5, 2), spread(0.999, 1.001)]), 2, 0),
     "log_of": (np.log, np.concatenate([positive(), positive() * np.float32(2.0**-130)]), 2, 0),
     "log1p_of": (np.log1p, np.concatenate([spread(0, 1), spread(0, 1e-4), spread(0, 1e30)]), 3, 0),
-    "cos_of": (turn(np.cos), spread(-1, 1), 0, 2),
-    "sin_of": (turn(np.sin), spread(-1, 1), 0, 2),
+    "cos_of": (of_quarters(np.cos), spread(0, 4), 0, 2),
+    "sin_of": (of_quarters(np.sin), spread(0, 4), 0, 2),
+    "square_radius_of": (
+        lambda x: -2 * np.log(x * 2.0**-32),
+        np.concatenate([spread(0.5, 2**32), 2.0 ** spread(-1, 32)]),
+        *(24, 24),  # a polynomial of lower degree: 4e-6 is allowed to the noise
+    ),
     "square_root": (np.sqrt, positive(), 1, 0),
 }
 
