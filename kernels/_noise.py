@@ -1,4 +1,4 @@
-"""Philox4x32-10, uniforms and normals: csrc/common/philox.h and math.h operation by operation, hence the same bits.
+"""Philox4x32-10, uniforms and normals: csrc/common/philox.h operation by operation, hence the same bits.
 
 Kernels that make normals are launched with enable_fp_fusion=False: each operation is rounded by itself. Where a product is exact,
 tl.fma rounds no differently. A tile is R rows of B
@@ -55,64 +55,59 @@ def philox(block, key_low, key_high, stream_low, stream_high):
 
 
 @triton.jit
-def float_of(n):
-    """n, at most 2**22, out of the low bits of a sum with 1.5 * 2**23."""
-    return (n + 0x4B400000).to(tl.float32, bitcast=True) - 12582912.0
+def scaled_uniform_of(word):
+    """2**32 u, the word and 1/2 rounded once: its upper half beside 2**39, and the lower with the 1/2 beside 2**22, are exact."""
+    high = ((word >> 16) | 0x53000000).to(tl.float32, bitcast=True)
+    low = ((word & 0xFFFF) * 2 | 0x4A800001).to(tl.float32, bitcast=True)
+    return tl.minimum((high - 549760008192.0) + low, 4294967040.0)
 
 
 @triton.jit
-def uniform_of(word):
-    """(word + 1/2) / 2**32, rounded in the one sum that is not exact, and below 1."""
-    high, low = float_of((word >> 16).to(tl.int32)), float_of((word & 0xFFFF).to(tl.int32))
-    return tl.minimum(tl.fma(high, 65536.0, low + 0.5) * 2.3283064365386963e-10, 0.9999999403953552)
+def square_radius_of(scaled):
+    """-2 ln a of 2**32 a: a = m 2**e with m in [sqrt(1/2), sqrt(2)), ln a = e ln 2 + ln(1 + f), f = m - 1."""
+    bits = scaled.to(tl.int32, bitcast=True) - 0x4F3504F3  # sqrt(1/2) * 2**32
+    e, f = (bits >> 23).to(tl.float32), ((bits & 0x7FFFFF) + 0x3F3504F3).to(tl.float32, bitcast=True) - 1.0
+    p = f * -0.24450965225696564 + 0.37570178508758545
+    p = p * f + -0.40902817249298096
+    p = p * f + 0.49792948365211487
+    p = p * f + -0.6663252711296082
+    p = p * f + 1.000028133392334
+    p = p * f + -2.0000016689300537
+    return p * f + e * -1.3862943649291992
 
 
 @triton.jit
-def log_of_normal(x):
-    """ln x = e ln 2 + ln(1 + f) for x = m 2**e, m in [sqrt(1/2), sqrt(2)), f = m - 1."""
-    bits = x.to(tl.int32, bitcast=True)
-    exponent = (bits - 0x3F3504F3) >> 23
-    e, f = float_of(exponent), (bits - exponent * 8388608).to(tl.float32, bitcast=True) - 1.0
-    p = f * -0.07861663401126862 + 0.12882941961288452
-    p = p * f + -0.13128504157066345
-    p = p * f + 0.14180947840213776
-    p = p * f + -0.16624557971954346
-    p = p * f + 0.20002301037311554
-    p = p * f + -0.25000810623168945
-    p = p * f + 0.33333316445350647
-    square = f * f
-    tail = tl.fma(square, -0.5, p * f * square) + e * -0.00021219444170128554
-    return tl.fma(e, 0.693359375, tail + f)
+def negated_by_bit_1(x, n):
+    return (x.to(tl.int32, bitcast=True) ^ ((n & 2) << 30)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def signed(x, sign):
-    """x with its sign changed where bit 1 of `sign` is set."""
-    return (x.to(tl.int32, bitcast=True) ^ ((sign & 2) << 30)).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def cos_sin_of_turn(t):
-    """cos(2 pi t) and sin(2 pi t): t = q/4 + y with |y| <= 1/8, which is exact."""
-    rounded = tl.fma(t, 4.0, 12582912.0)
-    y = tl.fma(rounded - 12582912.0, -0.25, t)
-    quarter = rounded.to(tl.int32, bitcast=True)
+def cos_sin_of(scaled):
+    """cos(2 pi b) and sin(2 pi b) of 2**32 b: 4 b = q + y with |y| <= 1/2, which is exact."""
+    rounded = tl.fma(scaled, 9.313225746154785e-10, 12582912.0)
+    y = tl.fma(scaled, 9.313225746154785e-10, 12582912.0 - rounded)
     s = y * y
-    sin = s * -75.87133026123047 + 81.6053695678711
-    sin = sin * s + -41.34176254272461
-    sin = (sin * s + 6.2831854820251465) * y
-    cos = s * -83.67292785644531 + 64.92339324951172
-    cos = cos * s + -19.739168167114258
+    sin = s * -0.004630818497389555 + 0.07969274371862411
+    sin = sin * s + -0.645965039730072
+    sin = (sin * s + 1.5707963705062866) * y
+    cos = s * -0.02042796090245247 + 0.25360700488090515
+    cos = cos * s + -1.2336980104446411
     cos = cos * s + 1.0
+    quarter = rounded.to(tl.int32, bitcast=True)
     odd = (quarter & 1) != 0
-    return signed(tl.where(odd, sin, cos), quarter + 1), signed(tl.where(odd, cos, sin), quarter)
+    return negated_by_bit_1(tl.where(odd, sin, cos), quarter + 1), negated_by_bit_1(tl.where(odd, cos, sin), quarter)
 
 
 @triton.jit
 def box_muller(word_a, word_b):
-    radius = tl.sqrt_rn(log_of_normal(uniform_of(word_a)) * -2.0)
-    cos, sin = cos_sin_of_turn(uniform_of(word_b))
+    radius = tl.sqrt_rn(square_radius_of(scaled_uniform_of(word_a)))
+    cos, sin = cos_sin_of(scaled_uniform_of(word_b))
     return radius * cos, radius * sin
+
+
+@triton.jit
+def uniform_of(word):
+    return scaled_uniform_of(word) * 2.3283064365386963e-10
 
 
 BITS, UNIFORM, NORMAL = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)

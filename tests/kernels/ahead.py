@@ -20,6 +20,7 @@ from unittest import mock
 
 import torch
 import triton
+from lapcore.kernels import gaussian as gaussians
 from lapcore.kernels import likelihood, pyramid, random
 from lapcore.kernels import parzen as parzen_kernels
 from lapcore.kernels import vector_quantize as vector_quantize_kernels
@@ -167,11 +168,47 @@ def mixture(dtype: torch.dtype, side: int) -> None:
             likelihood.sample_discretized_logistic_mixture(params, channels, seeds, 0, True)
 
 
+def rows(dtype: torch.dtype, side: int, count: int) -> list[torch.Tensor]:
+    return [torch.zeros(4, side * side, dtype=dtype) for _ in range(count)]
+
+
+def sums(dtype: torch.dtype) -> torch.Tensor:
+    return torch.zeros(4, dtype=torch.promote_types(dtype, torch.float32))
+
+
+def reparameterize_kl(dtype: torch.dtype, side: int) -> None:
+    gaussians.reparameterize_kl(*rows(dtype, side, 2), None, None, torch.arange(4), 0)
+
+
+def reparameterize_kl_backward(dtype: torch.dtype, side: int) -> None:
+    grad, mean, logvar = rows(dtype, side, 3)
+    gaussians.reparameterize_kl_backward(grad, sums(dtype), mean, logvar, None, None, torch.arange(4), 0)
+
+
+def learned_prior(dtype: torch.dtype, side: int) -> None:
+    grad, *moments = rows(dtype, side, 5)
+    gaussians.reparameterize_kl(*moments, torch.tensor([3]), 0)
+    gaussians.reparameterize_kl_backward(grad, sums(dtype), *moments, torch.tensor([3]), 0)
+
+
+def reparameterize(dtype: torch.dtype, side: int) -> None:
+    grad, mean, logvar = rows(dtype, side, 3)
+    gaussians.reparameterize(mean, logvar, torch.tensor([3]), 0)
+    gaussians.reparameterize_backward(grad, logvar, torch.tensor([3]), 0)
+
+
+def nll(dtype: torch.dtype, side: int) -> None:
+    moments = rows(dtype, side, 3)
+    gaussians.gaussian_nll(*moments)
+    gaussians.gaussian_nll_backward(sums(dtype), *moments)
+
+
 CASES: dict[str, Callable[[torch.dtype, int], None]] = {
     each.__name__: each
     for each in (
         *(laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table),
         *(bits, uniform, normal, mixture, vector_quantize, parzen),
+        *(reparameterize, reparameterize_kl, reparameterize_kl_backward, learned_prior, nll),
     )
 }
 

@@ -37,10 +37,16 @@ CASES = {
         "uniform:float32:64",
         "bits:int32:64",
         *(f"mixture:{dtype}:32" for dtype in ("float32", "bfloat16", "float64")),
+        *(f"reparameterize_kl:{dtype}:64" for dtype in ("float32", "bfloat16")),
+        "reparameterize_kl_backward:float32:64",
+        *(f"learned_prior:{dtype}:64" for dtype in ("float32", "float64")),
+        "reparameterize:float32:9",
+        *(f"nll:{dtype}:64" for dtype in ("float32", "float16", "float64")),
     ],
     100: [
         *("laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128", "mixture:float16:32"),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
+        "learned_prior:bfloat16:9",
     ],
 }
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
@@ -64,3 +70,5 @@ def test_compiles_without_spills(architecture: int, tmp_path: Path) -> None:
             assert used["VECTORS"] >= 4, f"sm_{architecture}, {name}: {used}"
         if name.startswith(NOISE):
             assert used["VECTORS"] == 2, f"sm_{architecture}, {name}: {used}"
+        if name.startswith("reparameterize_kl:float32"):
+            assert used["VECTORS"] == 2 * 3, f"sm_{architecture}, {name}: {used}"  # two tensors read, one written
