@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._arithmetic import rounded
-from ._noise import log_of_normal, noise_of, philox, pick, row_keys, uniform_of
+from ._arithmetic import log_of_normal, rounded
+from ._noise import noise_of, philox, pick, row_keys, uniform_of
 from ._strip import total_kernel
 
 __all__ = [
