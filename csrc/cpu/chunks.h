@@ -13,6 +13,12 @@ constexpr std::int64_t kChunk = 16 * 1152;
 
 inline std::int64_t chunks_of(std::int64_t length) { return (length + kChunk - 1) / kChunk; }
 
+// How many elements the chunks before number `last` hold, those of all rows counted through.
+inline std::int64_t elements_before(std::int64_t last, std::int64_t length) {
+    const std::int64_t chunks = chunks_of(length);
+    return last / chunks * length + std::min(last % chunks * kChunk, length);
+}
+
 // Calls task(first, last) for runs of chunks, those of all rows counted through.
 template <class Task>
 void over_chunks(std::int64_t rows, std::int64_t length, int threads, const Task& task) {

@@ -178,11 +178,12 @@ public:
     }
 
     double total() const {
-        double sum = 0;
-        for (const auto& part : parts_) {
-            for (std::int64_t i = 0; i < kEach; ++i) sum += part[i];
+        double sums[kWays];
+        std::memcpy(sums, parts_, sizeof sums);
+        for (std::int64_t half = kWays / 2; half > 0; half /= 2) {
+            for (std::int64_t i = 0; i < half; ++i) sums[i] += sums[i + half];
         }
-        return sum;
+        return sums[0];
     }
 
 private:

@@ -155,12 +155,13 @@ void over_tiles(std::int64_t length, std::int64_t first_chunk, std::int64_t last
 // The noise of tiles that come in order.
 class RowNoise {
 public:
-    RowNoise(const Seeds& seeds, std::int64_t rows, std::int64_t length)
-        : seeds_(seeds), rows_(rows), length_(length) {}
+    // For the chunks before `last_chunk`.
+    RowNoise(const Seeds& seeds, std::int64_t length, std::int64_t last_chunk)
+        : seeds_(seeds), length_(length), end_(elements_before(last_chunk, length)) {}
 
     const float* at(const Tile& tile) {
         if (!seeds_.per_row) {
-            if (!noise_) noise_.emplace(seeds_.of(0), seeds_.stream, rows_ * length_);
+            if (!noise_) noise_.emplace(seeds_.of(0), seeds_.stream, end_);
             return noise_->at(tile.row * length_ + tile.first, tile.n);
         }
         if (tile.row != row_) noise_.emplace(seeds_.of(row_ = tile.row), seeds_.stream, length_);
@@ -169,7 +170,7 @@ public:
 
 private:
     const Seeds& seeds_;
-    std::int64_t rows_, length_, row_ = -1;
+    std::int64_t length_, end_, row_ = -1;
     std::optional<Noise<Normal>> noise_;
 };
 
@@ -241,11 +242,8 @@ void run_forward(const GaussianCall& call, const Moments& moments, const Seeds& 
     std::vector<double> parts(kKl ? std::size_t(call.rows * chunks_of(call.length)) : 0);
     const bool large = streams<C>(call.dtype, call.rows * call.length);
     over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
-        Forward<C, kDraw, kKl, kPrior> forward{{call.dtype, moments},
-                                               {seeds, call.rows, call.length},
-                                               {call.dtype, {z, call.length}},
-                                               large,
-                                               parts.data()};
+        Forward<C, kDraw, kKl, kPrior> forward{
+            {call.dtype, moments}, {seeds, call.length, last}, {call.dtype, {z, call.length}}, large, parts.data()};
         over_tiles(call.length, first, last, forward);
         if (large) stream_fence();
     });
@@ -325,7 +323,7 @@ void run_backward(const GaussianCall& call, const Rows& grad_z, const void* grad
         Backward<C, kDraw, kKl, kPrior> backward{{call.dtype, moments},
                                                  {call.dtype, grad_z},
                                                  static_cast<const C*>(grad_kl),
-                                                 {seeds, call.rows, call.length},
+                                                 {seeds, call.length, last},
                                                  {call.dtype, gradients.mean},
                                                  {call.dtype, gradients.logvar},
                                                  {call.dtype, gradients.prior_mean},

@@ -35,7 +35,7 @@ def reusing(x: Tensor, shape: tuple[int, ...], count: int, dtype: torch.dtype) -
 def like(x: Tensor) -> Tensor:
     """A contiguous tensor of x's shape and dtype."""
     if x.numel() < LARGE // 8:
-        return x.new_empty(x.shape)
+        return torch.empty_like(x, memory_format=torch.contiguous_format)
     return reusing(x, x.shape, math.prod(x.shape), x.dtype)
 
 

@@ -8,15 +8,24 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def eager(tensors: Sequence[Tensor]) -> bool:
     """Whether these are ordinary tensors outside of every tracing mode."""
     for x in tensors:
-        if type(x) not in _PLAIN:
+        if type(x) not in PLAIN:
             return False
-    return not (torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or tensors[0].is_meta)
+    return not (tensors[0].is_meta or torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack())
+
+
+def tracing() -> bool:
+    """Whether torch.compile, torch.export, a mode of torch's dispatcher or torch.jit.trace watches this call."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+    )
 
 
 def transformed() -> bool:

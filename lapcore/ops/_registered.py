@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lapcore import backends
-from lapcore.ops._eager import eager, transformed, wants_gradient
+from lapcore.ops._eager import PLAIN, tracing, transformed
 
 Save = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., Any]
@@ -49,10 +49,17 @@ class Registered:
             self._function = _function(run, remember, differentiate)
 
     def __call__(self, *arguments: Any) -> Any:
-        tensors = [x for x in arguments if isinstance(x, Tensor)]
-        if not eager(tensors) or transformed() or torch._C._get_tracing_state() is not None:
+        differentiable = False
+        for x in arguments:
+            if type(x) in PLAIN:
+                differentiable |= x.requires_grad
+                if x.is_meta:
+                    return self._dispatched(*arguments)
+            elif isinstance(x, Tensor):
+                return self._dispatched(*arguments)
+        if tracing() or transformed():
             return self._dispatched(*arguments)
-        if self._function is not None and wants_gradient(tensors):
+        if differentiable and self._function is not None and torch.is_grad_enabled():
             return self._function.apply(*arguments)  # type: ignore[no-untyped-call]
         return self._run(*arguments)
 
@@ -63,6 +70,8 @@ def _on_one_backend(save: Save, backward: Backward) -> tuple[Callable[..., None]
         save(ctx, inputs, output)
 
     def differentiate(ctx: Any, *grads: Any) -> Any:
+        if ctx.backend == backends.asked_for():
+            return backward(ctx, *grads)
         with backends.asking_for(ctx.backend):
             return backward(ctx, *grads)
 

@@ -18,7 +18,7 @@ from torch.distributions import Distribution, Independent, Normal, register_kl
 
 from lapcore import backends
 from lapcore.ops import _check
-from lapcore.ops._registered import Registered, by_recomputation, save_all, saved
+from lapcore.ops._registered import Registered, by_recomputation, save_all
 from lapcore.ops.random import seed_tensor, signed64
 from lapcore.reference import gaussian as reference
 
@@ -256,6 +256,15 @@ def _save_noise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(logvar, seeds)
 
 
+def _save_moments(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.stream = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _save_tensors(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
 def _reparameterize_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if not ctx.needs_input_grad[1]:
         return grad, None, None, None
@@ -268,8 +277,8 @@ def _kl_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _reparameterize_kl_backward(ctx: Any, grad_z: Tensor, grad_kl: Tensor) -> tuple[Tensor | None, ...]:
-    *moments, seeds, stream = saved(ctx)
-    found = _draw_and_kl_gradient(grad_z, grad_kl, *moments, seeds, stream)
+    *moments, seeds = ctx.saved_tensors
+    found = _draw_and_kl_gradient(grad_z, grad_kl, *moments, seeds, ctx.stream)
     return *_where_given(found, moments), None, None
 
 
@@ -342,7 +351,7 @@ _kl = Registered(
     f"({_MOMENTS}, {_PRIOR}) -> Tensor",
     _run("gaussian_kl"),
     lambda mean, *_: _rows(mean),
-    save_all,
+    _save_tensors,
     _kl_backward,
 )
 _draw_and_kl = Registered(
@@ -350,7 +359,7 @@ _draw_and_kl = Registered(
     f"({_MOMENTS}, {_PRIOR}, {_NOISE}) -> (Tensor, Tensor)",
     _run("reparameterize_kl"),
     lambda mean, *_: (_like(mean), _rows(mean)),
-    save_all,
+    _save_moments,
     _reparameterize_kl_backward,
 )
 _nll = Registered(
@@ -358,6 +367,6 @@ _nll = Registered(
     f"(Tensor x, {_MOMENTS}) -> Tensor",
     _run("gaussian_nll"),
     lambda x, *_: _rows(x),
-    save_all,
+    _save_tensors,
     _nll_backward,
 )
