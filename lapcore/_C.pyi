@@ -100,6 +100,42 @@ def mixture_nll_backward(
 def mixture_sample(
     dtype: int, threads: int, channels: int, snap: bool, params: Tensor, seeds: Seeds, out: int
 ) -> None: ...
+def cuda_gaussian_parts(rows: int, length: int) -> int: ...
+def cuda_gaussian_forward(
+    dtype: int,
+    stream: int,
+    shape: tuple[int, int],
+    moments: Sequence[Rows | None],
+    seeds: Seeds,
+    z: int,
+    kl: int,
+    parts: int,
+) -> None: ...
+def cuda_gaussian_backward(
+    dtype: int,
+    stream: int,
+    shape: tuple[int, int],
+    grad_z: Rows | None,
+    grad_kl: int,
+    moments: Sequence[Rows | None],
+    seeds: Seeds,
+    gradients: Sequence[Rows | None],
+) -> None: ...
+def cuda_gaussian_nll(
+    dtype: int, stream: int, shape: tuple[int, int], x: Rows, mean: Rows, logvar: Rows, out: int, parts: int
+) -> None: ...
+def cuda_gaussian_nll_backward(
+    dtype: int,
+    stream: int,
+    shape: tuple[int, int],
+    grad: int,
+    x: Rows,
+    mean: Rows,
+    logvar: Rows,
+    d_x: int,
+    d_mean: int,
+    d_logvar: int,
+) -> None: ...
 def cuda_mixture_parts(pixels: int) -> int: ...
 def cuda_mixture_nll(
     dtype: int, stream: int, channels: int, official: bool, params: Tensor, x: Tensor, parts: int, out: int

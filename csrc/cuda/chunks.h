@@ -17,12 +17,14 @@ namespace lapcore::cuda {
 
 constexpr int kChunkThreads = 128;
 constexpr int kFour = 4;
-constexpr int kDeepest = 8;  // packs of a lane
+constexpr int kDepth = 8;  // packs of a lane, or more where a row would have more chunks than
+constexpr int kMostChunks = 4096;
 
 struct Chunks {
     std::int64_t rows, length;
-    int lanes, depth;     // of a chunk: each of its lanes takes every lanes-th pack
     std::int64_t of_row;  // chunks
+    std::int64_t depth;   // packs of a lane, which takes every lanes-th
+    int lanes;            // of a chunk
 
     std::int64_t count() const { return rows * of_row; }
     std::int64_t blocks() const {
@@ -35,14 +37,16 @@ inline Chunks chunks_of(std::int64_t rows, std::int64_t length) {
     const std::int64_t packs = (length + kFour - 1) / kFour;
     int lanes = 1;
     while (lanes < 32 && lanes < packs) lanes *= 2;
-    const int depth = static_cast<int>(std::min<std::int64_t>((packs + lanes - 1) / lanes, kDeepest));
-    return {rows, length, lanes, depth, (packs + lanes * depth - 1) / (lanes * depth)};
+    const auto over = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
+    const std::int64_t deepest = std::max<std::int64_t>(kDepth, over(packs, std::int64_t{kMostChunks} * lanes));
+    const std::int64_t depth = std::min(over(packs, lanes), deepest);
+    return {rows, length, over(packs, lanes * depth), depth, lanes};
 }
 
 // A thread's part of a chunk.
 struct ChunkLane {
-    std::int64_t chunk, row, pack;  // its first pack
-    int lane;                       // in the chunk
+    std::int64_t chunk, row, begin, end;  // of its packs
+    int lane;                             // in the chunk
     bool exists;
 
     __device__ explicit ChunkLane(const Chunks& chunks) {
@@ -54,29 +58,27 @@ struct ChunkLane {
         const bool small = (chunk | chunks.of_row) >> 32 == 0;
         row = small ? static_cast<std::uint32_t>(chunk) / static_cast<std::uint32_t>(chunks.of_row)
                     : chunk / chunks.of_row;
-        pack = (chunk - row * chunks.of_row) * (chunks.lanes * chunks.depth) + lane;
+        const std::int64_t first = (chunk - row * chunks.of_row) * chunks.lanes * chunks.depth;
+        begin = first + lane;
+        end = exists ? min(first + chunks.lanes * chunks.depth, (chunks.length + kFour - 1) / kFour) : 0;
     }
 
-    // body(first element) of each of its packs.
+    // body(pack) of each of its packs.
     template <class Body>
     __device__ void each(const Chunks& chunks, const Body& body) const {
-        if (!exists) return;
 #pragma unroll 1
-        for (int i = 0; i < chunks.depth; ++i) {
-            const std::int64_t first = kFour * (pack + std::int64_t{i} * chunks.lanes);
-            if (first >= chunks.length) return;
-            body(first);
-        }
+        for (std::int64_t pack = begin; pack < end; pack += chunks.lanes) body(pack);
     }
 };
 
-// Rows in memory, whose data is null where there are none.
+// Rows in memory, or one of them; data is null where there are none.
 template <class T>
 struct RowsOf {
     T* data;
     std::int64_t stride;
 
     __device__ explicit operator bool() const { return data != nullptr; }
+    __device__ RowsOf row(std::int64_t i) const { return {data ? data + i * stride : nullptr, 0}; }
 };
 
 template <class T>
@@ -102,44 +104,42 @@ using Vectors = std::conditional_t<sizeof(T) == 2, uint2, uint4>;
 template <class T>
 constexpr int kVectors = static_cast<int>(sizeof(T) * kFour / sizeof(Vectors<T>));
 
-// Four elements of a row from `first` on; zeros beyond its end.
+// Four elements of a row; zeros beyond its end.
 template <bool kPacked, class T>
-__device__ Four<Sum<T>> read_four(const RowsOf<const T>& rows, std::int64_t row, std::int64_t first,
-                                  std::int64_t length) {
-    const T* const at = rows.data + row * rows.stride + first;
-    Pack<T, kFour> pack{};
+__device__ Four<Sum<T>> read_four(const RowsOf<const T>& row, std::int64_t pack, std::int64_t length) {
+    const T* const at = row.data + kFour * pack;
+    Pack<T, kFour> values{};
     if constexpr (kPacked) {
         Vectors<T> vectors[kVectors<T>];
 #pragma unroll
         for (int i = 0; i < kVectors<T>; ++i) vectors[i] = __ldg(reinterpret_cast<const Vectors<T>*>(at) + i);
-        std::memcpy(&pack, vectors, sizeof pack);
+        std::memcpy(&values, vectors, sizeof values);
     } else {
 #pragma unroll
         for (int k = 0; k < kFour; ++k)
-            if (first + k < length) pack.e[k] = at[k];
+            if (kFour * pack + k < length) values.e[k] = at[k];
     }
     Four<Sum<T>> four;
 #pragma unroll
-    for (int k = 0; k < kFour; ++k) four.e[k] = loaded(pack.e[k]);
+    for (int k = 0; k < kFour; ++k) four.e[k] = loaded(values.e[k]);
     return four;
 }
 
 template <bool kPacked, class T>
-__device__ void write_four(const RowsOf<T>& rows, std::int64_t row, std::int64_t first, std::int64_t length,
-                           const Four<Sum<T>>& four) {
-    T* const at = rows.data + row * rows.stride + first;
-    Pack<T, kFour> pack;
+__device__ void write_four(const RowsOf<T>& row, std::int64_t pack, std::int64_t length, const Four<Sum<T>>& four) {
+    T* const at = row.data + kFour * pack;
+    Pack<T, kFour> values;
 #pragma unroll
-    for (int k = 0; k < kFour; ++k) pack.e[k] = stored<T>(four.e[k]);
+    for (int k = 0; k < kFour; ++k) values.e[k] = stored<T>(four.e[k]);
     if constexpr (kPacked) {
         Vectors<T> vectors[kVectors<T>];
-        std::memcpy(vectors, &pack, sizeof pack);
+        std::memcpy(vectors, &values, sizeof values);
 #pragma unroll
         for (int i = 0; i < kVectors<T>; ++i) __stcg(reinterpret_cast<Vectors<T>*>(at) + i, vectors[i]);
     } else {
 #pragma unroll
         for (int k = 0; k < kFour; ++k)
-            if (first + k < length) at[k] = pack.e[k];
+            if (kFour * pack + k < length) at[k] = values.e[k];
     }
 }
 

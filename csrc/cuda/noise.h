@@ -53,30 +53,39 @@ __device__ Four<Drawn<kDistribution>> block_of(std::uint64_t key, std::uint64_t 
     return four;
 }
 
-// The noise of elements first .. first + 3 of a row. Where one seed counts through all rows, a row that is no whole
-// number of blocks lets the next begin inside of one, and so its packs.
-template <Distribution kDistribution, bool kWhole>
-__device__ Four<Drawn<kDistribution>> noise_at(const Noise& noise, std::uint64_t key, std::int64_t row,
-                                               std::int64_t first, std::int64_t length) {
-    const std::int64_t element = (noise.seeds ? 0 : row * length) + first;
-    const std::uint64_t block = static_cast<std::uint64_t>(element) / kFour;
-    Four<Drawn<kDistribution>> four = block_of<kDistribution>(key, block, noise.stream);
-    if constexpr (!kWhole) {
-        const int shift = static_cast<int>(element % kFour);
-        if (shift == 0) return four;
-        Four<Drawn<kDistribution>> next = block_of<kDistribution>(key, block + 1, noise.stream);
-#pragma unroll 1
-        for (int s = 0; s < shift; ++s) {
-            const auto carried = next.e[0];
-#pragma unroll
-            for (int k = 0; k + 1 < kFour; ++k) {
-                four.e[k] = four.e[k + 1];
-                next.e[k] = next.e[k + 1];
-            }
-            four.e[kFour - 1] = carried;
-        }
+// The noise of one row. Where one seed counts through all rows, and a row is no whole number of blocks, rows begin
+// inside of one.
+struct RowNoise {
+    std::uint64_t key, block, stream;
+    int shift;  // of the row's first element, in its block
+
+    __device__ RowNoise(const Noise& noise, std::int64_t row, std::int64_t length, bool exists)
+        : key(exists ? noise.key(row) : 0), stream(noise.stream) {
+        const std::int64_t first = noise.seeds ? 0 : row * length;
+        block = static_cast<std::uint64_t>(first) / kFour;
+        shift = static_cast<int>(first % kFour);
     }
-    return four;
-}
+
+    template <Distribution kDistribution, bool kWhole>
+    __device__ Four<Drawn<kDistribution>> draw(std::int64_t pack) const {
+        const std::uint64_t at = block + static_cast<std::uint64_t>(pack);
+        Four<Drawn<kDistribution>> four = block_of<kDistribution>(key, at, stream);
+        if constexpr (!kWhole) {
+            if (shift == 0) return four;
+            Four<Drawn<kDistribution>> next = block_of<kDistribution>(key, at + 1, stream);
+#pragma unroll 1
+            for (int s = 0; s < shift; ++s) {
+                const auto carried = next.e[0];
+#pragma unroll
+                for (int k = 0; k + 1 < kFour; ++k) {
+                    four.e[k] = four.e[k + 1];
+                    next.e[k] = next.e[k + 1];
+                }
+                four.e[kFour - 1] = carried;
+            }
+        }
+        return four;
+    }
+};
 
 }  // namespace lapcore::cuda

@@ -20,9 +20,10 @@ template <Distribution kDistribution, class T, bool kPacked>
 __global__ void __launch_bounds__(kChunkThreads) draw_kernel(const __grid_constant__ Problem<T> problem) {
     const Chunks& chunks = problem.chunks;
     const ChunkLane lane(chunks);
-    const std::uint64_t key = lane.exists ? problem.noise.key(lane.row) : 0;
-    lane.each(chunks, [&](std::int64_t first) {
-        const auto drawn = noise_at<kDistribution, true>(problem.noise, key, lane.row, first, chunks.length);
+    const RowNoise noise(problem.noise, lane.row, chunks.length, lane.exists);
+    const RowsOf<T> row = problem.out.row(lane.row);
+    lane.each(chunks, [&](std::int64_t pack) {
+        const auto drawn = noise.template draw<kDistribution, true>(pack);
         Four<Sum<T>> out;
 #pragma unroll
         for (int k = 0; k < kFour; ++k) {
@@ -32,7 +33,7 @@ __global__ void __launch_bounds__(kChunkThreads) draw_kernel(const __grid_consta
             }
             out.e[k] = value;
         }
-        write_four<kPacked>(problem.out, lane.row, first, chunks.length, out);
+        write_four<kPacked>(row, pack, chunks.length, out);
     });
 }
 

@@ -38,6 +38,10 @@ FUNCTIONS = (
     "mixture_nll",
     "mixture_nll_backward",
     "mixture_sample",
+    "gaussian_forward",
+    "gaussian_backward",
+    "gaussian_nll",
+    "gaussian_nll_backward",
 )
 """In the order of the runner's."""
 

@@ -10,17 +10,15 @@
 #include <memory>
 #include <vector>
 
+#include "cuda/gaussian.h"
 #include "cuda/laplacian_loss.h"
+#include "cuda/likelihood.h"
 #include "cuda/parzen.h"
 #include "cuda/pyramid.h"
 #include "cuda/pyramid_level.h"
 #include "cuda/pyramids.h"
-#include "cuda/vector_quantize.h"
-#include "cuda/likelihood.h"
-#include "cuda/pyramid.h"
-#include "cuda/pyramid_level.h"
-#include "cuda/pyramids.h"
 #include "cuda/random.h"
+#include "cuda/vector_quantize.h"
 
 namespace {
 
@@ -232,6 +230,50 @@ void mixture_sample(const Case& c) {
     cuda::mixture_sample(mixture_call(c), c[0], seeds_of(c[1], c.n[4], c.n[5]), c.n[3] != 0, c[2].data);
 }
 
+Rows rows_of(const Tensor& tensor) { return tensor.given() ? Rows{tensor.view.data, tensor.view.strides[0]} : Rows{}; }
+
+// Those of tensors i .. i + 3: mean, logvar and the prior's, each of which may not be there.
+Moments moments_of(const Case& c, std::size_t i) {
+    return {rows_of(c.tensors[i]), rows_of(c.tensors[i + 1]), rows_of(c.tensors[i + 2]), rows_of(c.tensors[i + 3])};
+}
+
+// numbers: dtype stream per_row stream_of_noise; rows and their length are those of tensor i
+cuda::GaussianCall gaussian_call(const Case& c, std::size_t i) {
+    return {static_cast<DType>(c.n[0]), reinterpret_cast<void*>(c.n[1]), c[i].shape[0], c[i].shape[1]};
+}
+
+double* parts_of(const cuda::GaussianCall& call, Workspace& work) {
+    return static_cast<double*>(work.memory(8 * cuda::gaussian_parts(call.rows, call.length), 0xff));
+}
+
+// tensors: the moments, seeds, and z and kl, or one of them
+void gaussian_forward(const Case& c) {
+    Workspace work;
+    const cuda::GaussianCall call = gaussian_call(c, 1);
+    cuda::gaussian_forward(call, moments_of(c, 0), seeds_of(c[4], c.n[2], c.n[3]), c[5].data, c[6].data,
+                           parts_of(call, work));
+}
+
+// tensors: the gradients at z and kl, or at one of them, the moments, seeds, and the moments' gradients
+void gaussian_backward(const Case& c) {
+    cuda::gaussian_backward(gaussian_call(c, 3), rows_of(c.tensors[0]), c[1].data, moments_of(c, 2),
+                            seeds_of(c[6], c.n[2], c.n[3]), moments_of(c, 7));
+}
+
+// tensors: x, mean, logvar, nll
+void gaussian_nll(const Case& c) {
+    Workspace work;
+    const cuda::GaussianCall call = gaussian_call(c, 0);
+    cuda::gaussian_nll(call, rows_of(c.tensors[0]), rows_of(c.tensors[1]), rows_of(c.tensors[2]), c[3].data,
+                       parts_of(call, work));
+}
+
+// tensors: grad, x, mean, logvar and their gradients
+void gaussian_nll_backward(const Case& c) {
+    cuda::gaussian_nll_backward(gaussian_call(c, 1), c[0].data, rows_of(c.tensors[1]), rows_of(c.tensors[2]),
+                                rows_of(c.tensors[3]), c[4].data, c[5].data, c[6].data);
+}
+
 const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        apply_table,
                                                        stream,
@@ -248,7 +290,11 @@ const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        random,
                                                        mixture_nll,
                                                        mixture_nll_backward,
-                                                       mixture_sample};
+                                                       mixture_sample,
+                                                       gaussian_forward,
+                                                       gaussian_backward,
+                                                       gaussian_nll,
+                                                       gaussian_nll_backward};
 
 void run_case(std::istream& in, std::ostream& out) {
     const std::int64_t function = numbers(in, 1)[0];
