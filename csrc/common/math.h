@@ -149,7 +149,11 @@ LAPCORE_MATH Exponential<V> exponential(V x) {
 // 2^n, -127 < n < 128.
 template <class V>
 LAPCORE_MATH V power_of_two(Integers<V> n) {
-    return same_bits<V>((n + 127) << 23);
+    if constexpr (std::is_same_v<V, float>) {
+        return same_bits<float>(static_cast<std::uint32_t>(n + 127) << 23);  // of NaN, n is anything
+    } else {
+        return same_bits<V>((n + 127) << 23);
+    }
 }
 
 // e^x for |x| <= 87, where it is a normal number.
