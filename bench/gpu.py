@@ -145,9 +145,13 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
     if shutil.which("nvidia-smi"):
         yield Step("machine", ["nvidia-smi"], limit=10)
     yield Step("info", [*python, "lapcore.cli.main", "info"], limit=30, environment=strict)
-    exercises = {"exercise": "bench.gpu_pyramid", "exercise distances": "bench.gpu_distances"}
+    exercises = {
+        "exercise": "bench.gpu_pyramid",
+        "exercise distances": "bench.gpu_distances",
+        "exercise gaussian": "bench.gpu_gaussian",
+    }
     for name, module in exercises.items():
-        yield Step(name, [*python, module, "exercise"], limit=90, least=20, environment=strict)
+        yield Step(name, [*python, module, "exercise"], limit=90, least=15, environment=strict)
     yield Step("tests marked gpu", [*pytest, "gpu"], 60, 10, testing, passing=(0, NO_TESTS_SELECTED))
     kernels = [*pytest, "not slow", *several, "tests/ops", "-k", "triton or cuda"]
     yield Step("tests of the kernels", kernels, 100, 20, testing)
@@ -159,15 +163,18 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
         # One allocation a tensor: inside PyTorch's large blocks an access out of bounds would go unseen.
         environment = strict | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         for name, module in exercises.items():
-            yield Step(name.replace("exercise", tool), [*watched, *python, module, "exercise"], 60, 15, environment)
+            yield Step(name.replace("exercise", tool), [*watched, *python, module, "exercise"], 60, 10, environment)
     for goal in ("G1", "G2", "G3"):
         path = scratch / f"{goal}.json"
         command = [*python, "bench.gpu_pyramid", "measure", goal, "--json", str(path)]
-        yield Step(goal, command, 100, 45, strict, result=path)
+        yield Step(goal, command, 100, 35, strict, result=path)
+    path = scratch / "G4.json"
+    command = [*python, "bench.gpu_gaussian", "measure", "--json", str(path)]
+    yield Step("G4", command, 60, 20, strict, result=path)
     for op in ("vector_quantize", "parzen_log_likelihood"):
         path = scratch / f"{op}.json"
         command = [*python, "bench.gpu_distances", "measure", op, "--json", str(path)]
-        yield Step(op, command, 60, 25, strict, result=path)
+        yield Step(op, command, 60, 20, strict, result=path)
 
 
 def device() -> dict[str, Any]:

@@ -18,6 +18,7 @@ import lapcore as lib
 from bench import (
     gaussian,
     gpu,
+    gpu_gaussian,
     gpu_pyramid,
     harness,
     likelihood,
@@ -367,7 +368,8 @@ def test_the_steps_for_a_card(tmp_path, monkeypatch):
     build = gpu.build_step((9, 0))
     assert build.environment["CUDAARCHS"] == "90-real" and build.environment["LAPCORE_BUILD"] == "cuda"
     steps = {step.name: step for step in gpu.later_steps(True, tmp_path)}
-    assert list(steps)[-3:] == ["G1", "G2", "G3"] and {"memcheck", "racecheck"} < set(steps)
+    measured = ["G1", "G2", "G3", "G4", "vector_quantize", "parzen_log_likelihood"]
+    assert list(steps)[-len(measured) :] == measured and {"memcheck", "racecheck"} < set(steps)
     assert steps["tests of the kernels"].environment == {
         "LAPCORE_STRICT": "1",
         "LAPCORE_TEST_BACKENDS": "triton,cuda",
@@ -375,12 +377,24 @@ def test_the_steps_for_a_card(tmp_path, monkeypatch):
     assert sum(step.least for step in steps.values()) + build.limit < 520
     for goal in ("G1", "G2", "G3"):
         assert gpu_pyramid.cases(Peers(()), goal)
+    assert gpu_gaussian.cases(Peers(()))
+
+
+def test_the_case_of_a_goal_on_a_card():
+    for direction in gpu_gaussian.PLANES:
+        case = gpu_gaussian.case(Peers(), direction, "cpu", (2, 3, 4, 5))
+        values, *others = [work() for work in case.ours.values()]
+        assert all(case.difference(values, other) <= case.tolerance for other in others)
+        means = [made[0] for made in (values, case.peers["torch eager"]())]
+        assert means[0].shape == means[1].shape == (2, 3, 4, 5)
 
 
 def test_the_calls_for_the_sanitizer_are_right_here(capsys):
     before = torch.are_deterministic_algorithms_enabled()
+    failures = int(lib.explain("pyr_down")["cpu"] is not None)
     try:
-        assert gpu_pyramid.exercise("cpu") == int(lib.explain("pyr_down")["cpu"] is not None)
+        assert gpu_pyramid.exercise("cpu") == failures
+        assert gpu_pyramid.exercise("cpu", "reparameterize_kl", gpu_gaussian.called) == failures
     finally:
         torch.use_deterministic_algorithms(before)
     assert "failures" in capsys.readouterr().out
