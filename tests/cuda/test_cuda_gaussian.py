@@ -106,6 +106,16 @@ def test_values_and_gradients(sanitizer: str, tmp_path: Path) -> None:
         call.check_nll_gradients(next(results))
 
 
+# Of more chunks than the threads that add them up, and, the second, of deeper chunks than others.
+@pytest.mark.parametrize("length", [140_003, pytest.param(4096 * 1024 + 4097, marks=pytest.mark.slow)])
+def test_long_rows(length: int, tmp_path: Path) -> None:
+    call = Call((1, length), torch.float32, per_row=False, prior=0)
+    cases = [forward_case(call.moments, z=False), nll_case(call.x, call.mean, call.logvar)]
+    (kl,), (nll,) = harness.run_all(SANITIZERS[0], cases, tmp_path)
+    call.check_kl(kl)
+    call.check_nll(nll)
+
+
 @pytest.mark.parametrize("length", [7, 1300])
 def test_the_same_bits_for_every_batch(length: int, tmp_path: Path) -> None:
     call = Call((3, length), torch.float32, per_row=True, prior=3)
