@@ -1,4 +1,4 @@
-"""The README's table of times, made of the committed results: python -m bench.readme writes it there."""
+"""The README's tables of times, made of the committed results: python -m bench.readme writes them there."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ from typing import Any
 from bench.harness import library
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench" / "results" / "pyramid-cpu.json"
+RESULTS = ROOT / "bench" / "results"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- times: python -m bench.readme -->", "<!-- end of times -->"
-PACKAGES = ("opencv-python-headless", "kornia", "kornia-rs", "torch")
+TABLES = {
+    "pyramid-cpu.json": ("opencv-python-headless", "kornia", "kornia-rs", "torch"),
+    "likelihood-cpu.json": ("torch",),
+}
+"""By file of results, the packages whose versions are named."""
+END = "<!-- end of times -->"
 LIBRARIES = ("opencv", "kornia-rs", "kornia", "torch eager", "torch.compile")
 
 
-def table(report: dict[str, Any]) -> str:
+def table(name: str) -> str:
     """Milliseconds, medians of one run; of each library its fastest way."""
+    report = json.loads((RESULTS / name).read_text())
     ceiling = max(report["copy_ceilings"]) / 1e9
     threads, versions = report["threads"]["torch"], report["versions"]
-    with_versions = ", ".join(f"{name} {versions[name]}" for name in PACKAGES)
-    found = [name for name in LIBRARIES if any(library(line["who"]) == name for line in _lines(report))]
+    with_versions = ", ".join(f"{package} {versions[package]}" for package in TABLES[name])
+    found = [who for who in LIBRARIES if any(library(line["who"]) == who for line in _lines(report))]
     rows = [
         f"{report['device']}, {report['isa']}, {threads} threads; a large copy moves {ceiling:.0f} GB/s. Milliseconds, "
-        f"medians of one run (`bench/results/{RESULTS.name}`); {with_versions}.",
+        f"medians of one run (`bench/results/{name}`); {with_versions}.",
         "",
-        "| work | lapcore | of the copy's rate | " + " | ".join(found) + " |",
+        "| work | lapcore | of the ceiling | " + " | ".join(found) + " |",
         "| --- " * (len(found) + 3) + "|",
     ]
     for case in report["cases"]:
         ours = next(line for line in case["lines"] if line["who"] == case["ours"])
         percent = "" if ours["ceiling_percent"] is None else f"{ours['ceiling_percent']:.0f}%"
-        others = [_best(case, name) for name in found]
+        others = [_best(case, who) for who in found]
         rows.append(f"| {case['name']} | {ours['milliseconds']:.3g} | {percent} | " + " | ".join(others) + " |")
     return "\n".join(rows)
 
@@ -46,13 +51,20 @@ def _best(case: dict[str, Any], name: str) -> str:
     return f"{min(taken):.3g}" if taken else ""
 
 
-def section() -> str:
-    return f"{BEGIN}\n{table(json.loads(RESULTS.read_text()))}\n{END}"
+def section(name: str) -> str:
+    return f"{_begin(name)}\n{table(name)}\n{END}"
+
+
+def _begin(name: str) -> str:
+    return f"<!-- times of {name}: python -m bench.readme -->"
 
 
 def main() -> None:
-    before, _, rest = README.read_text().partition(BEGIN)
-    README.write_text(before + section() + rest.partition(END)[2])
+    for name in TABLES:
+        before, begin, rest = README.read_text().partition(_begin(name))
+        if not begin:
+            raise SystemExit(f"README.md: expected a line {_begin(name)}")
+        README.write_text(before + section(name) + rest.partition(END)[2])
 
 
 if __name__ == "__main__":
