@@ -7,82 +7,11 @@
 #include <optional>
 #include <vector>
 
-#include "cpu/chunks.h"
-#include "cpu/elements.h"
-#include "cpu/memory.h"
+#include "cpu/gaussian_terms.h"
 #include "cpu/noise.h"
 
 namespace lapcore::LAPCORE_ISA {
 namespace {
-
-constexpr double kLog2Pi = 1.8378770664093454836;
-
-// Below, V is one vector of the computation's type C or several (common/several.h).
-
-// e^q and e^q - 1 with q held where e^q is a normal number.
-template <class V>
-struct Root {
-    V exp, expm1;
-};
-
-template <class C, class V>
-LAPCORE_INLINE Root<V> root_of(const V& q) {
-    if constexpr (std::is_same_v<C, float>) {
-        const auto e = exponential(clamped(q, -87.0f, 87.0f));
-        const auto scale = power_of_two<V>(e.n);
-        return {(e.p + 1.0f) * scale, e.p * scale + (scale - 1.0f)};
-    } else {
-        Root<V> root;
-        double* const exp = reinterpret_cast<double*>(&root.exp);
-        double* const expm1 = reinterpret_cast<double*>(&root.expm1);
-        for (std::size_t i = 0; i < sizeof q / sizeof(double); ++i) {
-            const double x = reinterpret_cast<const double*>(&q)[i], held = x < -708 ? -708 : x > 708 ? 708 : x;
-            exp[i] = std::exp(held);
-            expm1[i] = std::expm1(held);
-        }
-        return root;
-    }
-}
-
-// e^x - 1 of p = e^(x/4) - 1, exact to a few roundings near 0 as well: (1 + p)^4 - 1.
-template <class C, class V>
-LAPCORE_INLINE V expm1_of_quarter(const V& p) {
-    return p * (p * (p * (p + C(4)) + C(6)) + C(4));
-}
-
-// d e^(x/2) of e^(x/4), in two steps: d may bring back into range what e^(x/2) alone would leave.
-template <class V>
-LAPCORE_INLINE V scaled(const V& d, const V& root) {
-    return d * root * root;
-}
-
-template <class C, class V>
-LAPCORE_INLINE auto is_infinite(const V& v) {
-    if constexpr (std::is_same_v<C, float>) {
-        return (same_bits<Integers<V>>(v) & 0x7fffffff) == 0x7f800000;
-    } else {
-        return (same_bits<Integers<V>>(v) & 0x7fffffffffffffff) == 0x7ff0000000000000;
-    }
-}
-
-// a - b, and 0 between equal infinities.
-template <class C, class V>
-LAPCORE_INLINE V difference(const V& a, const V& b) {
-    return select(is_infinite<C>(a) & (a == b), V{}, a - b);
-}
-
-// grad * derivative; what is not used has no gradient, even where its derivative is infinite.
-template <class C, class V>
-LAPCORE_INLINE V chain(const V& grad, const V& derivative) {
-    return grad * select(is_infinite<C>(derivative) & (grad == C(0)), V{}, derivative);
-}
-
-// The same where all of a row is used, or none of it.
-template <class C, bool kUsed, class V>
-LAPCORE_INLINE V chain_row(C grad, const V& derivative) {
-    if constexpr (kUsed) return derivative * grad;
-    return select(is_infinite<C>(derivative), V{}, derivative) * grad;
-}
 
 // What the formulas are made of.
 template <class C, class V, bool kPrior>
@@ -136,22 +65,6 @@ LAPCORE_INLINE Compared<C, V, kPrior> compare(const Place& at, const MomentTiles
     return {mean, logvar, prior_mean, prior_logvar};
 }
 
-// A row's part in a task: elements [first, first + n) of `row`, which belong to the chunk number `chunk` of all.
-struct Tile {
-    std::int64_t chunk, row, first, n;
-};
-
-// Calls task.tile(tile) for all tiles of a run of chunks in order, and task.chunk(number) after each chunk.
-template <class Task>
-void over_tiles(std::int64_t length, std::int64_t first_chunk, std::int64_t last_chunk, Task& task) {
-    const std::int64_t chunks = chunks_of(length);
-    for (std::int64_t c = first_chunk; c < last_chunk; ++c) {
-        const std::int64_t row = c / chunks, begin = c % chunks * kChunk, end = std::min(begin + kChunk, length);
-        for (std::int64_t e = begin; e < end; e += kTile) task.tile({c, row, e, std::min(kTile, end - e)});
-        task.chunk(c);
-    }
-}
-
 // The noise of tiles that come in order.
 class RowNoise {
 public:
@@ -173,33 +86,6 @@ private:
     std::int64_t length_, end_, row_ = -1;
     std::optional<Noise<Normal>> noise_;
 };
-
-// Whether outputs of that many elements are written past the caches, where their addresses allow it.
-template <class C>
-bool streams(DType dtype, std::int64_t elements) {
-    return in_place<C>(dtype) && elements * std::int64_t(sizeof(C)) >= std::int64_t{1} << 23;
-}
-template <class C, class... Others>
-bool aligned(const C* first, const Others*... others) {
-    return is_aligned(first) && (is_aligned(others) && ...);
-}
-
-// inf - inf is inf here: a row has no density off a point mass, however much of it there is elsewhere.
-double combined(double a, double b) {
-    const double sum = a + b;
-    return std::isnan(sum) && !std::isnan(a) && !std::isnan(b) ? HUGE_VAL : sum;
-}
-
-// Half of each row's sum of its chunks, and of `each` for every element.
-template <class C>
-void finish_rows(const GaussianCall& call, const std::vector<double>& parts, double each, void* out) {
-    const std::int64_t chunks = chunks_of(call.length);
-    for (std::int64_t row = 0; row < call.rows; ++row) {
-        double sum = 0;
-        for (std::int64_t c = 0; c < chunks; ++c) sum = combined(sum, parts[std::size_t(row * chunks + c)]);
-        static_cast<C*>(out)[row] = C((sum + each * double(call.length)) / 2);
-    }
-}
 
 // Forward ------------------------------------------------------------------------------------------------------------
 
@@ -344,124 +230,6 @@ void backward(const GaussianCall& call, const Rows& grad_z, const void* grad_kl,
     run(call, grad_z, grad_kl, m, seeds, gradients);
 }
 
-// Likelihood ---------------------------------------------------------------------------------------------------------
-
-template <class C>
-struct Likelihood {
-    Input<C> x, mean, logvar;
-    std::int64_t length;
-    double* parts;
-    Sum16<C> sum{};
-
-    // Calls take(i, terms) for the elements i and on of a tile.
-    template <class Take>
-    LAPCORE_INLINE void each_term(const Tile& t, const Take& take) {
-        const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
-        const C* lv = logvar.tile(t.row, t.first, t.n);
-        over_vectors<C>(t.n, false, [&](auto at) LAPCORE_INLINE_LAMBDA {
-            using V = typename decltype(at)::V;
-            const V l = at.load(lv);
-            const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root_of<C>(l * C(-0.25)).exp);
-            const V square = whitened * whitened;
-            // Off its mean a vanishing variance gives no density: +inf, though logvar is -inf.
-            take(at.i, select(square == C(HUGE_VAL), square, square + l));
-        });
-    }
-
-    void tile(const Tile& t) {
-        Sum16<C> local = sum;  // in registers
-        each_term(t, [&](std::int64_t i, const auto& terms) LAPCORE_INLINE_LAMBDA { local.add(i, terms); });
-        sum = local;
-    }
-
-    void chunk(std::int64_t c) {
-        const double total = sum.total();
-        parts[c] = std::isnan(total) ? one_by_one(c) : total;
-        sum = {};
-    }
-
-    double one_by_one(std::int64_t c) {
-        struct Total {
-            Likelihood& likelihood;
-            double value = 0;
-            void tile(const Tile& t) {
-                likelihood.each_term(t, [&](std::int64_t, const auto& terms) {
-                    const C* const lanes = reinterpret_cast<const C*>(&terms);
-                    for (std::size_t i = 0; i < sizeof terms / sizeof(C); ++i) value = combined(value, lanes[i]);
-                });
-            }
-            void chunk(std::int64_t) {}
-        } total{*this};
-        over_tiles(length, c, c + 1, total);
-        return total.value;
-    }
-};
-
-template <class C>
-void nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out) {
-    std::vector<double> parts(std::size_t(call.rows * chunks_of(call.length)));
-    over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
-        Likelihood<C> likelihood{{call.dtype, x}, {call.dtype, mean}, {call.dtype, logvar}, call.length, parts.data()};
-        over_tiles(call.length, first, last, likelihood);
-    });
-    finish_rows<C>(call, parts, kLog2Pi, out);
-}
-
-template <class C>
-struct LikelihoodBackward {
-    const C* grad;
-    Input<C> x, mean, logvar;
-    Output<C> d_x, d_mean, d_logvar;
-    bool large;
-
-    void tile(const Tile& t) {
-        const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
-        const C* lv = logvar.tile(t.row, t.first, t.n);
-        C *out_x = d_x.tile(t.row, t.first, t.n), *out_mean = d_mean.tile(t.row, t.first, t.n);
-        C* out_logvar = d_logvar.tile(t.row, t.first, t.n);
-        const C g = grad[t.row];
-        const auto run = [&](auto used) LAPCORE_INLINE_LAMBDA {
-            constexpr bool kUsed = decltype(used)::value;
-            over_vectors<C>(t.n, large && aligned(out_x, out_mean, out_logvar), [&](auto at) LAPCORE_INLINE_LAMBDA {
-                using V = typename decltype(at)::V;
-                const V root = root_of<C>(at.load(lv) * C(-0.25)).exp;
-                const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root);
-                const V to_x = chain_row<C, kUsed>(g, scaled(whitened, root));
-                const V to_logvar = chain_row<C, kUsed>(g, (C(1) - whitened * whitened) * C(0.5));
-                at.store(out_x, to_x);
-                at.store(out_mean, -to_x);
-                at.store(out_logvar, to_logvar);
-            });
-        };
-        if (g == 0) {
-            run(std::false_type{});
-        } else {
-            run(std::true_type{});
-        }
-        for (auto* output : {&d_x, &d_mean, &d_logvar}) output->finish();
-    }
-
-    void chunk(std::int64_t) {}
-};
-
-template <class C>
-void nll_backward(const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean, const Rows& logvar,
-                  void* d_x, void* d_mean, void* d_logvar) {
-    const bool large = streams<C>(call.dtype, call.rows * call.length);
-    over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
-        LikelihoodBackward<C> backward{static_cast<const C*>(grad),
-                                       {call.dtype, x},
-                                       {call.dtype, mean},
-                                       {call.dtype, logvar},
-                                       {call.dtype, {d_x, call.length}},
-                                       {call.dtype, {d_mean, call.length}},
-                                       {call.dtype, {d_logvar, call.length}},
-                                       large};
-        over_tiles(call.length, first, last, backward);
-        if (large) stream_fence();
-    });
-}
-
 }  // namespace
 
 extern const GaussianKernels gaussian_kernels;
@@ -474,14 +242,8 @@ const GaussianKernels gaussian_kernels{
         (call.dtype == DType::float64 ? backward<double> : backward<float>)(call, grad_z, grad_kl, moments, seeds,
                                                                             gradients);
     },
-    [](const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out) {
-        (call.dtype == DType::float64 ? nll<double> : nll<float>)(call, x, mean, logvar, out);
-    },
-    [](const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean, const Rows& logvar, void* d_x,
-       void* d_mean, void* d_logvar) {
-        (call.dtype == DType::float64 ? nll_backward<double> : nll_backward<float>)(call, grad, x, mean, logvar, d_x,
-                                                                                    d_mean, d_logvar);
-    },
+    gaussian_nll,
+    gaussian_nll_backward,
 };
 
 }  // namespace lapcore::LAPCORE_ISA

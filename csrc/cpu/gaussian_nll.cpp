@@ -1,0 +1,137 @@
+// The likelihood of diagonal Gaussians and its gradient, in one pass over memory each.
+#include "cpu/gaussian_terms.h"
+
+namespace lapcore::LAPCORE_ISA {
+namespace {
+
+constexpr double kLog2Pi = 1.8378770664093454836;
+
+template <class C>
+struct Likelihood {
+    Input<C> x, mean, logvar;
+    std::int64_t length;
+    double* parts;
+    Sum16<C> sum{};
+
+    // Calls take(i, terms) for the elements i and on of a tile.
+    template <class Take>
+    LAPCORE_INLINE void each_term(const Tile& t, const Take& take) {
+        const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
+        const C* lv = logvar.tile(t.row, t.first, t.n);
+        over_vectors<C>(t.n, false, [&](auto at) LAPCORE_INLINE_LAMBDA {
+            using V = typename decltype(at)::V;
+            const V l = at.load(lv);
+            const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root_of<C>(l * C(-0.25)).exp);
+            const V square = whitened * whitened;
+            // Off its mean a vanishing variance gives no density: +inf, though logvar is -inf.
+            take(at.i, select(square == C(HUGE_VAL), square, square + l));
+        });
+    }
+
+    void tile(const Tile& t) {
+        Sum16<C> local = sum;  // in registers
+        each_term(t, [&](std::int64_t i, const auto& terms) LAPCORE_INLINE_LAMBDA { local.add(i, terms); });
+        sum = local;
+    }
+
+    void chunk(std::int64_t c) {
+        const double total = sum.total();
+        parts[c] = std::isnan(total) ? one_by_one(c) : total;
+        sum = {};
+    }
+
+    double one_by_one(std::int64_t c) {
+        struct Total {
+            Likelihood& likelihood;
+            double value = 0;
+            void tile(const Tile& t) {
+                likelihood.each_term(t, [&](std::int64_t, const auto& terms) {
+                    const C* const lanes = reinterpret_cast<const C*>(&terms);
+                    for (std::size_t i = 0; i < sizeof terms / sizeof(C); ++i) value = combined(value, lanes[i]);
+                });
+            }
+            void chunk(std::int64_t) {}
+        } total{*this};
+        over_tiles(length, c, c + 1, total);
+        return total.value;
+    }
+};
+
+template <class C>
+void nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out) {
+    std::vector<double> parts(std::size_t(call.rows * chunks_of(call.length)));
+    over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
+        Likelihood<C> likelihood{{call.dtype, x}, {call.dtype, mean}, {call.dtype, logvar}, call.length, parts.data()};
+        over_tiles(call.length, first, last, likelihood);
+    });
+    finish_rows<C>(call, parts, kLog2Pi, out);
+}
+
+template <class C>
+struct LikelihoodBackward {
+    const C* grad;
+    Input<C> x, mean, logvar;
+    Output<C> d_x, d_mean, d_logvar;
+    bool large;
+
+    void tile(const Tile& t) {
+        const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
+        const C* lv = logvar.tile(t.row, t.first, t.n);
+        C *out_x = d_x.tile(t.row, t.first, t.n), *out_mean = d_mean.tile(t.row, t.first, t.n);
+        C* out_logvar = d_logvar.tile(t.row, t.first, t.n);
+        const C g = grad[t.row];
+        const auto run = [&](auto used) LAPCORE_INLINE_LAMBDA {
+            constexpr bool kUsed = decltype(used)::value;
+            over_vectors<C>(t.n, large && aligned(out_x, out_mean, out_logvar), [&](auto at) LAPCORE_INLINE_LAMBDA {
+                using V = typename decltype(at)::V;
+                const V root = root_of<C>(at.load(lv) * C(-0.25)).exp;
+                const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root);
+                const V to_x = chain_row<C, kUsed>(g, scaled(whitened, root));
+                const V to_logvar = chain_row<C, kUsed>(g, (C(1) - whitened * whitened) * C(0.5));
+                at.store(out_x, to_x);
+                at.store(out_mean, -to_x);
+                at.store(out_logvar, to_logvar);
+            });
+        };
+        if (g == 0) {
+            run(std::false_type{});
+        } else {
+            run(std::true_type{});
+        }
+        for (auto* output : {&d_x, &d_mean, &d_logvar}) output->finish();
+    }
+
+    void chunk(std::int64_t) {}
+};
+
+template <class C>
+void nll_backward(const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean, const Rows& logvar,
+                  void* d_x, void* d_mean, void* d_logvar) {
+    const bool large = streams<C>(call.dtype, call.rows * call.length);
+    over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
+        LikelihoodBackward<C> backward{static_cast<const C*>(grad),
+                                       {call.dtype, x},
+                                       {call.dtype, mean},
+                                       {call.dtype, logvar},
+                                       {call.dtype, {d_x, call.length}},
+                                       {call.dtype, {d_mean, call.length}},
+                                       {call.dtype, {d_logvar, call.length}},
+                                       large};
+        over_tiles(call.length, first, last, backward);
+        if (large) stream_fence();
+    });
+}
+
+}  // namespace
+
+void gaussian_nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out) {
+    (call.dtype == DType::float64 ? nll<double> : nll<float>)(call, x, mean, logvar, out);
+}
+
+void gaussian_nll_backward(const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean,
+                           const Rows& logvar, void* d_x, void* d_mean, void* d_logvar) {
+    (call.dtype == DType::float64 ? nll_backward<double> : nll_backward<float>)(call, grad, x, mean, logvar, d_x,
+                                                                                d_mean, d_logvar);
+}
+
+}  // namespace lapcore::LAPCORE_ISA

@@ -1,0 +1,129 @@
+// What the kernels of gaussian.cpp and gaussian_nll.cpp share: pieces of their formulas, how rows are gone through, and
+// sums over rows. Included once per instruction set.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "common/math.h"
+#include "cpu/chunks.h"
+#include "cpu/elements.h"
+#include "cpu/gaussian.h"
+
+namespace lapcore::LAPCORE_ISA {
+
+void gaussian_nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out);
+void gaussian_nll_backward(const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean,
+                           const Rows& logvar, void* d_x, void* d_mean, void* d_logvar);
+
+// Below, V is one vector of the computation's type C or several (common/several.h).
+
+// e^q and e^q - 1 with q held where e^q is a normal number.
+template <class V>
+struct Root {
+    V exp, expm1;
+};
+
+template <class C, class V>
+LAPCORE_INLINE Root<V> root_of(const V& q) {
+    if constexpr (std::is_same_v<C, float>) {
+        const auto e = exponential(clamped(q, -87.0f, 87.0f));
+        const auto scale = power_of_two<V>(e.n);
+        return {(e.p + 1.0f) * scale, e.p * scale + (scale - 1.0f)};
+    } else {
+        Root<V> root;
+        double* const exp = reinterpret_cast<double*>(&root.exp);
+        double* const expm1 = reinterpret_cast<double*>(&root.expm1);
+        for (std::size_t i = 0; i < sizeof q / sizeof(double); ++i) {
+            const double x = reinterpret_cast<const double*>(&q)[i], held = x < -708 ? -708 : x > 708 ? 708 : x;
+            exp[i] = std::exp(held);
+            expm1[i] = std::expm1(held);
+        }
+        return root;
+    }
+}
+
+// e^x - 1 of p = e^(x/4) - 1, exact to a few roundings near 0 as well: (1 + p)^4 - 1.
+template <class C, class V>
+LAPCORE_INLINE V expm1_of_quarter(const V& p) {
+    return p * (p * (p * (p + C(4)) + C(6)) + C(4));
+}
+
+// d e^(x/2) of e^(x/4), in two steps: d may bring back into range what e^(x/2) alone would leave.
+template <class V>
+LAPCORE_INLINE V scaled(const V& d, const V& root) {
+    return d * root * root;
+}
+
+template <class C, class V>
+LAPCORE_INLINE auto is_infinite(const V& v) {
+    if constexpr (std::is_same_v<C, float>) {
+        return (same_bits<Integers<V>>(v) & 0x7fffffff) == 0x7f800000;
+    } else {
+        return (same_bits<Integers<V>>(v) & 0x7fffffffffffffff) == 0x7ff0000000000000;
+    }
+}
+
+// a - b, and 0 between equal infinities.
+template <class C, class V>
+LAPCORE_INLINE V difference(const V& a, const V& b) {
+    return select(is_infinite<C>(a) & (a == b), V{}, a - b);
+}
+
+// grad * derivative; what is not used has no gradient, even where its derivative is infinite.
+template <class C, class V>
+LAPCORE_INLINE V chain(const V& grad, const V& derivative) {
+    return grad * select(is_infinite<C>(derivative) & (grad == C(0)), V{}, derivative);
+}
+
+// The same where all of a row is used, or none of it.
+template <class C, bool kUsed, class V>
+LAPCORE_INLINE V chain_row(C grad, const V& derivative) {
+    if constexpr (kUsed) return derivative * grad;
+    return select(is_infinite<C>(derivative), V{}, derivative) * grad;
+}
+
+// A row's part in a task: elements [first, first + n) of `row`, which belong to the chunk number `chunk` of all.
+struct Tile {
+    std::int64_t chunk, row, first, n;
+};
+
+// Calls task.tile(tile) for all tiles of a run of chunks in order, and task.chunk(number) after each chunk.
+template <class Task>
+void over_tiles(std::int64_t length, std::int64_t first_chunk, std::int64_t last_chunk, Task& task) {
+    const std::int64_t chunks = chunks_of(length);
+    for (std::int64_t c = first_chunk; c < last_chunk; ++c) {
+        const std::int64_t row = c / chunks, begin = c % chunks * kChunk, end = std::min(begin + kChunk, length);
+        for (std::int64_t e = begin; e < end; e += kTile) task.tile({c, row, e, std::min(kTile, end - e)});
+        task.chunk(c);
+    }
+}
+
+// Whether outputs of that many elements are written past the caches, where their addresses allow it.
+template <class C>
+bool streams(DType dtype, std::int64_t elements) {
+    return in_place<C>(dtype) && elements * std::int64_t(sizeof(C)) >= std::int64_t{1} << 23;
+}
+template <class C, class... Others>
+bool aligned(const C* first, const Others*... others) {
+    return is_aligned(first) && (is_aligned(others) && ...);
+}
+
+// inf - inf is inf here: a row has no density off a point mass, however much of it there is elsewhere.
+inline double combined(double a, double b) {
+    const double sum = a + b;
+    return std::isnan(sum) && !std::isnan(a) && !std::isnan(b) ? HUGE_VAL : sum;
+}
+
+// Half of each row's sum of its chunks, and of `each` for every element.
+template <class C>
+void finish_rows(const GaussianCall& call, const std::vector<double>& parts, double each, void* out) {
+    const std::int64_t chunks = chunks_of(call.length);
+    for (std::int64_t row = 0; row < call.rows; ++row) {
+        double sum = 0;
+        for (std::int64_t c = 0; c < chunks; ++c) sum = combined(sum, parts[std::size_t(row * chunks + c)]);
+        static_cast<C*>(out)[row] = C((sum + each * double(call.length)) / 2);
+    }
+}
+
+}  // namespace lapcore::LAPCORE_ISA
