@@ -1,9 +1,6 @@
-"""Diagonal Gaussians on every backend, against the float64 oracle: values, gradients, extremes, and the product's manners."""
+"""Diagonal Gaussians on every backend, against the float64 oracle: values and gradients."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +10,7 @@ from hypothesis import strategies as st
 
 import lapcore
 from tests import strategies
-from tests.layouts import LAYOUTS
+from tests.ops.gaussian_checks import EPS, FLOATS, ROWS, SEEDS, SHAPES, draw, four, leaves, sum_tolerance, summed
 from tests.oracle import gaussian as oracle
 from tests.oracle import random as random_oracle
 from tests.tolerance import NORMAL, assert_close, assert_same_bits, to_numpy
@@ -21,38 +18,6 @@ from tests.tolerance import NORMAL, assert_close, assert_same_bits, to_numpy
 PROBE = ("reparameterize_kl", (2, 3))
 # NumPy's, in Triton's interpreter.
 pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning")
-
-SHAPES = [(4, 6), (3, 2, 5, 7), (1, 1), (5,), (2, 0), (0, 3), (2, 1, 3, 1, 2)]
-HALVES = [torch.float16, torch.bfloat16]
-FLOATS = [*HALVES, torch.float32, torch.float64]
-SEEDS = 2**40 + 11
-EPS = torch.finfo(torch.float32).eps
-ROWS = 16 * EPS  # a row's sum, relative to the sum of the absolute terms: a few roundings a term, then a pairwise sum
-
-
-def draw(
-    shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float32, scale: float = 1.0, device: str = "cpu"
-) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(shape, generator=generator, dtype=torch.float64) * scale).to(device, dtype)
-
-
-def leaves(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    return [t.detach().clone().requires_grad_() for t in tensors]
-
-
-def four(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, device: str = "cpu") -> list[torch.Tensor]:
-    """mean, logvar, prior_mean, prior_logvar."""
-    return [draw(shape, seed, dtype, device=device) for seed in (1, 2, 3, 4)]
-
-
-def summed(dtype: torch.dtype) -> torch.dtype:
-    """What a sum over a row comes in: float32 for all but float64."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def sum_tolerance(magnitude: np.ndarray, dtype: torch.dtype = torch.float32) -> np.ndarray:
-    return ROWS / EPS * torch.finfo(summed(dtype)).eps * magnitude + 1e-30
 
 
 # Samples -----------------------------------------------------------------------------------------------------------------------
@@ -115,15 +80,6 @@ def test_only_the_wanted_gradient_is_computed(backend: str, device: str) -> None
     z.sum().backward()
     assert mean.grad is None and logvar.grad is not None
     assert not lapcore.reparameterize(mean.detach(), logvar.detach(), 1).requires_grad
-
-
-def test_extreme_logvar_samples(backend: str, device: str) -> None:
-    logvar = torch.tensor([[-300.0, -200.0, 150.0, 200.0, -math.inf]], device=device)
-    mean = torch.full_like(logvar, 2.5)
-    z = lapcore.reparameterize(mean, logvar, 3)
-    assert z[0, 0] == z[0, 1] == z[0, 4] == 2.5
-    assert torch.isfinite(z[0, :3]).all()
-    assert torch.isinf(z[0, 3]) or float(z[0, 3].abs()) > 1e38
 
 
 # Divergence and likelihood -----------------------------------------------------------------------------------------------------
@@ -220,118 +176,6 @@ def test_the_prior_alone_may_want_a_gradient(backend: str, device: str) -> None:
     assert_close(got[1], want_logvar, 64 * EPS * (1 + np.abs(want_logvar)))
 
 
-# Extremes: exact where the result is finite, inf where it is, never NaN ----------------------------------------------------------
-
-EXTREME_KL = [  # mq, lq, mp, lp -> KL of one element
-    ((0.0, -200.0, 0.0, 0.0), (200 - 1) / 2),
-    ((3.0, -1e4, 0.0, 0.0), (1e4 + 9 - 1) / 2),
-    ((0.0, 200.0, 0.0, 0.0), math.inf),
-    ((0.0, 1e30, 0.0, 0.0), math.inf),
-    ((0.0, 200.0, 0.0, 200.0), 0.0),
-    ((5.0, 200.0, 5.0, 201.0), (1 + math.exp(-1) - 1) / 2),
-    ((0.0, -200.0, 0.0, -200.0), 0.0),
-    ((1.5, -200.0, 1.5, -200.0), 0.0),
-    ((1.5, -200.0, 1.5, -199.0), (1 + math.exp(-1) - 1) / 2),
-    ((1.0, 0.0, 0.0, -200.0), math.inf),
-    ((0.0, 0.0, 0.0, 200.0), (200 - 1) / 2),
-    ((1e30, 0.0, 0.0, 200.0), (200 + 1e60 * math.exp(-200) - 1) / 2),
-    ((1e-20, -80.0, 0.0, -80.0), 1e-40 * math.exp(80) / 2),
-    ((1e-30, -120.0, 0.0, -120.0), 1e-60 * math.exp(120) / 2),
-    ((0.0, -math.inf, 0.0, 0.0), math.inf),
-    ((0.0, math.inf, 0.0, 0.0), math.inf),
-    ((0.0, 0.0, 0.0, math.inf), math.inf),
-    ((1.0, 0.0, 0.0, -math.inf), math.inf),
-]
-
-
-@pytest.mark.parametrize(("values", "expected"), EXTREME_KL)
-def test_extreme_kl(backend: str, device: str, values: tuple[float, ...], expected: float) -> None:
-    got = lapcore.gaussian_kl(*[torch.tensor([[v]], device=device) for v in values])
-    distance = abs(values[1] - values[3])
-    magnitude = 1 + (distance if math.isfinite(distance) else 0)
-    assert_close(got, np.array([expected]), 16 * EPS * (magnitude + (expected if math.isfinite(expected) else 0)))
-    if values[2:] == (0.0, 0.0):
-        assert_same_bits(lapcore.gaussian_kl(*[torch.tensor([[v]], device=device) for v in values[:2]]), got)
-
-
-EXTREME_NLL = [  # x, mean, logvar -> NLL of one element
-    ((1.0, 1.0, -200.0), (math.log(2 * math.pi) - 200) / 2),
-    ((2.0, 1.0, -200.0), math.inf),
-    ((1.0 + 1e-3, 1.0, -20.0), None),
-    ((1e-30, 0.0, -120.0), (math.log(2 * math.pi) - 120 + 1e-60 * math.exp(120)) / 2),
-    ((1e30, 0.0, 200.0), (math.log(2 * math.pi) + 200 + 1e60 * math.exp(-200)) / 2),
-    ((1.0, 0.0, 1e5), (math.log(2 * math.pi) + 1e5) / 2),
-    ((1.0, 0.0, math.inf), math.inf),
-    ((1.0, 0.0, -math.inf), math.inf),
-]
-
-
-@pytest.mark.parametrize(("values", "expected"), EXTREME_NLL)
-def test_extreme_nll(backend: str, device: str, values: tuple[float, ...], expected: float | None) -> None:
-    tensors = [torch.tensor([[v]], device=device) for v in values]
-    if expected is None:
-        expected = float(oracle.gaussian_nll(*[to_numpy(t) for t in tensors])[0])
-    magnitude = 1 + (abs(values[2]) if math.isfinite(values[2]) else 0)
-    got = lapcore.gaussian_nll(*tensors)
-    assert_close(got, np.array([expected]), 16 * EPS * (magnitude + (abs(expected) if math.isfinite(expected) else 0)))
-
-
-def test_one_infinite_row_leaves_the_others_alone(backend: str, device: str) -> None:
-    logvar = torch.tensor([[0.5, 0.1], [0.5, 300.0], [0.5, 0.1]], device=device)
-    got = lapcore.gaussian_kl(torch.ones(3, 2, device=device), logvar)
-    assert torch.isinf(got[1])
-    assert got[0] == got[2] and torch.isfinite(got[0])
-
-
-def test_no_finite_input_gives_nan(backend: str, slow_backend: bool, device: str) -> None:
-    @settings(max_examples=8 if slow_backend else 60)
-    @given(
-        logs=st.tuples(*[st.floats(-300, 300, width=32)] * 2), means=st.tuples(*[st.floats(-1e10, 1e10, width=32)] * 2)
-    )
-    def check(logs: tuple[float, float], means: tuple[float, float]) -> None:
-        (lq, lp), (mq, mp) = logs, means
-        tensors = leaves(*[torch.tensor([[v]], device=device) for v in (mq, lq, mp, lp)])
-        kl = lapcore.gaussian_kl(*tensors)
-        with np.errstate(over="ignore"):
-            exact = oracle.gaussian_kl(*[to_numpy(t) for t in tensors]).astype(np.float32)
-            magnitude = oracle.kl_magnitude(*[to_numpy(t) for t in tensors])
-        assert not torch.isnan(kl).any()
-        if np.isfinite(exact).all() and magnitude[0] < 1e38:
-            assert_close(kl, exact, 64 * EPS * (magnitude + 300))  # 300: the rounding of lq - lp inside exp
-            grads = torch.autograd.grad(kl.sum(), tensors)
-            want = oracle.kl_gradients(np.ones(1), *[to_numpy(t) for t in tensors])
-            for a, b in zip(grads, want, strict=True):
-                if np.abs(b).max() < 1e38:
-                    assert_close(a, b, 600 * EPS * (1 + np.abs(b) + magnitude))
-
-    check()
-
-
-def test_gradients_at_extreme_logvar(backend: str, device: str) -> None:
-    mean, logvar = leaves(
-        torch.tensor([[3.0, 3.0, 3.0]], device=device), torch.tensor([[-200.0, -1e4, 80.0]], device=device)
-    )
-    dmean, dlogvar = torch.autograd.grad(lapcore.gaussian_kl(mean, logvar).sum(), (mean, logvar))
-    assert_close(dmean, np.full((1, 3), 3.0), 0.0)
-    want = np.array([[-0.5, -0.5, math.exp(80) / 2]])
-    assert_close(dlogvar, want, 16 * EPS * np.abs(want))
-    same = leaves(*[torch.tensor([[v]], device=device) for v in (1.5, -200.0, 1.5, -200.0)])
-    for gradient in torch.autograd.grad(lapcore.gaussian_kl(*same).sum(), same):
-        assert_close(gradient, np.zeros((1, 1)), 0.0)
-    x, mean, logvar = leaves(*[torch.tensor([[v]], device=device) for v in (1.5, 1.5, -200.0)])
-    dx, dmean, dlogvar = torch.autograd.grad(lapcore.gaussian_nll(x, mean, logvar).sum(), (x, mean, logvar))
-    assert float(dx) == float(dmean) == 0.0 and float(dlogvar) == 0.5
-
-
-def test_nan_inputs_spoil_their_row_only(backend: str, device: str) -> None:
-    mean = torch.zeros(3, 4, device=device)
-    mean[1, 2] = math.nan
-    kl = lapcore.gaussian_kl(mean, torch.zeros(3, 4, device=device))
-    assert torch.isnan(kl).tolist() == [False, True, False]
-    z = lapcore.reparameterize(mean, torch.zeros(3, 4, device=device), 1)
-    assert torch.equal(torch.isnan(z), torch.isnan(mean))
-
-
 # Both at once ------------------------------------------------------------------------------------------------------------------
 
 
@@ -371,98 +215,6 @@ def test_either_result_may_be_left_without_a_gradient(backend: str, device: str)
             assert_close(a.grad, to_numpy(b.grad), 8 * EPS * (1 + np.abs(to_numpy(b.grad))))
 
 
-# seeds=None --------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "sample",
-    [
-        lambda m, v: lapcore.reparameterize(m, v),
-        lambda m, v: lapcore.reparameterize_kl(m, v)[0],
-        lambda m, v: lapcore.DiagonalGaussian(m, v).sample(),
-    ],
-    ids=["reparameterize", "reparameterize_kl", "DiagonalGaussian"],
-)
-def test_no_seed_follows_torch_manual_seed(backend: str, device: str, sample: Callable[..., torch.Tensor]) -> None:
-    mean, logvar = draw((2, 30), 1, device=device), draw((2, 30), 2, device=device)
-    torch.manual_seed(5)
-    first, second = sample(mean, logvar), sample(mean, logvar)
-    torch.manual_seed(5)
-    assert_same_bits(sample(mean, logvar), first)
-    assert_same_bits(sample(mean, logvar), second)
-    torch.manual_seed(6)
-    assert not torch.equal(sample(mean, logvar), first)
-    assert not torch.equal(first, second)
-
-
-def test_no_seed_gives_the_gradient_of_the_noise_it_drew(backend: str, device: str) -> None:
-    mean, logvar = leaves(torch.zeros(2, 30, device=device), torch.zeros(2, 30, device=device))
-    z = lapcore.reparameterize(mean, logvar)
-    torch.rand(100)  # what happens to the generator in between must not matter
-    z.sum().backward()
-    assert_close(logvar.grad, to_numpy(z) / 2, 4 * EPS)
-
-
-# Layouts, determinism, higher derivatives ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 4), (1, 2, 1, 3), (2, 0, 4, 5)])
-def test_every_layout(
-    backend: str,
-    slow_backend: bool,
-    device: str,
-    layout: Callable[[torch.Tensor], torch.Tensor],
-    shape: tuple[int, ...],
-) -> None:
-    tensors = [layout(t) for t in four(shape, device=device)]
-    plain = leaves(*tensors)
-    strided = [t.detach().requires_grad_() for t in tensors]
-    grad_z, grad_kl = draw(shape, 8, device=device), draw((shape[0],), 9, device=device)
-    expanded_kl = grad_kl[:1].expand(shape[0])
-    incoming = [(layout(grad_z), expanded_kl), (grad_z, grad_kl)]
-    for grads in incoming[:1] if slow_backend else incoming:
-        want = lapcore.reparameterize_kl(*plain, seeds=3)
-        got = lapcore.reparameterize_kl(*strided, seeds=3)
-        for a, b in zip(got, want, strict=True):
-            assert_close(a, to_numpy(b), 8 * EPS * (1 + np.abs(to_numpy(b))))
-        want_grads = torch.autograd.grad(want, plain, [g.contiguous() for g in grads])
-        for a, b in zip(torch.autograd.grad(got, strided, grads), want_grads, strict=True):
-            assert_close(a, to_numpy(b), 8 * EPS * (1 + np.abs(to_numpy(b))))
-    x = layout(draw(shape, 10, device=device))
-    assert_close(
-        lapcore.gaussian_nll(x, *tensors[:2]),
-        to_numpy(lapcore.gaussian_nll(x.contiguous(), *plain[:2])),
-        8 * EPS * (1 + np.abs(to_numpy(lapcore.gaussian_nll(x.contiguous(), *plain[:2])))),
-    )
-
-
-def test_rows_do_not_depend_on_their_batch(backend: str, device: str) -> None:
-    if backend == "reference":
-        pytest.skip("torch's own exp rounds by the place in memory")
-    tensors, seeds = four((6, 3, 333), device=device), torch.arange(6, device=device)
-    z, kl = lapcore.reparameterize_kl(*tensors, seeds=seeds)
-    nll = lapcore.gaussian_nll(*tensors[:3])
-    for i in range(6):
-        row = [t[i : i + 1] for t in tensors]
-        one_z, one_kl = lapcore.reparameterize_kl(*row, seeds=seeds[i : i + 1])
-        assert_same_bits(one_z, z[i : i + 1])
-        assert_same_bits(one_kl, kl[i : i + 1])
-        assert_same_bits(lapcore.gaussian_nll(*row[:3]), nll[i : i + 1])
-
-
-def test_deterministic_algorithms_are_accepted(backend: str, device: str) -> None:
-    torch.use_deterministic_algorithms(True)
-    try:
-        tensors = leaves(*four((3, 40), device=device))
-        z, kl = lapcore.reparameterize_kl(*tensors, seeds=1)
-        (z.sum() + kl.sum()).backward()
-        lapcore.gaussian_nll(*tensors[:3]).sum().backward()
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert all(torch.isfinite(t.grad).all() for t in tensors)
-
-
 def test_random_shapes_dtypes_and_seeds(backend: str, slow_backend: bool, device: str) -> None:
     @settings(max_examples=15 if slow_backend else 60)
     @given(
@@ -481,109 +233,3 @@ def test_random_shapes_dtypes_and_seeds(backend: str, slow_backend: bool, device
         )
 
     check()
-
-
-# DiagonalGaussian --------------------------------------------------------------------------------------------------------------
-
-
-def test_diagonal_gaussian_is_the_functions(backend: str, device: str) -> None:
-    mean, logvar, prior_mean, prior_logvar = four((3, 2, 4, 5), device=device)
-    q, p = lapcore.DiagonalGaussian(mean, logvar), lapcore.DiagonalGaussian(prior_mean, prior_logvar)
-    x = draw((3, 2, 4, 5), 9, device=device)
-    assert_same_bits(q.mean, mean)
-    assert_same_bits(q.logvar, logvar)
-    assert_same_bits(q.mode(), mean)
-    assert_close(q.std, np.exp(to_numpy(logvar) / 2), 8 * EPS * np.exp(to_numpy(logvar) / 2))
-    assert_close(q.var, np.exp(to_numpy(logvar)), 8 * EPS * np.exp(to_numpy(logvar)))
-    assert_same_bits(q.sample(7), lapcore.reparameterize(mean, logvar, 7))
-    assert_same_bits(
-        q.sample(seeds=torch.arange(3, device=device)),
-        lapcore.reparameterize(mean, logvar, torch.arange(3, device=device)),
-    )
-    assert_same_bits(q.kl(), lapcore.gaussian_kl(mean, logvar))
-    assert_same_bits(q.kl(p), lapcore.gaussian_kl(mean, logvar, prior_mean, prior_logvar))
-    assert_same_bits(q.nll(x), lapcore.gaussian_nll(x, mean, logvar))
-
-
-def test_a_generator_seeds_the_sample(backend: str, device: str) -> None:
-    q = lapcore.DiagonalGaussian(torch.zeros(2, 50, device=device), torch.zeros(2, 50, device=device))
-    first = q.sample(generator=torch.Generator().manual_seed(3))
-    assert_same_bits(q.sample(generator=torch.Generator().manual_seed(3)), first)
-    assert not torch.equal(q.sample(generator=torch.Generator().manual_seed(4)), first)
-    with pytest.raises((ValueError, TypeError), match="generator"):
-        q.sample(seeds=1, generator=torch.Generator())
-
-
-def test_from_moments_splits_and_clamps(backend: str, device: str) -> None:
-    moments = draw((2, 6, 3, 3), 1, scale=50, device=device)
-    q = lapcore.DiagonalGaussian.from_moments(moments)
-    assert_same_bits(q.mean.contiguous(), moments[:, :3].contiguous())
-    assert_same_bits(q.logvar.contiguous(), moments[:, 3:].clamp(-30, 20).contiguous())
-    assert float(moments[:, 3:].max()) > 20 and float(moments[:, 3:].min()) < -30
-    flat = lapcore.DiagonalGaussian.from_moments(draw((4, 10), 2, device=device))
-    assert flat.mean.shape == flat.logvar.shape == (4, 5)
-    assert lapcore.DiagonalGaussian.from_moments(moments.requires_grad_()).kl().requires_grad
-
-
-def test_from_moments_does_what_diffusers_does(backend: str, device: str) -> None:
-    moments = draw((2, 8, 4, 4), 3, scale=3, device=device)
-    q = lapcore.DiagonalGaussian.from_moments(moments)
-    mean, logvar = torch.chunk(moments.double(), 2, dim=1)
-    logvar = logvar.clamp(-30, 20)
-    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3))
-    assert_close(q.kl(), to_numpy(kl), 1e-5 * to_numpy(kl.abs()))
-
-
-@pytest.mark.parametrize("moments", [torch.zeros(2, 5), torch.zeros(4), torch.zeros(2, 4, dtype=torch.int64), [1.0]])
-def test_bad_moments_are_named(moments: object) -> None:
-    with pytest.raises((ValueError, TypeError), match=r"moments|\bt\b"):
-        lapcore.DiagonalGaussian.from_moments(moments)
-
-
-# Errors ------------------------------------------------------------------------------------------------------------------------
-
-GOOD = torch.zeros(3, 4)
-BAD = {
-    "another shape": torch.zeros(3, 5),
-    "a broadcastable shape": torch.zeros(1, 4),
-    "integers": torch.zeros(3, 4, dtype=torch.int64),
-    "complex": torch.zeros(3, 4, dtype=torch.complex64),
-    "another dtype": torch.zeros(3, 4, dtype=torch.float64),
-    "another device": torch.zeros(3, 4, device="meta"),
-    "an array": np.zeros((3, 4), dtype=np.float32),
-    "a list": [[0.0] * 4] * 3,
-    "nothing": None,
-}
-FUNCTIONS = {
-    "reparameterize": (lapcore.reparameterize, ("mean", "logvar")),
-    "gaussian_kl": (lapcore.gaussian_kl, ("mean", "logvar", "prior_mean", "prior_logvar")),
-    "reparameterize_kl": (lapcore.reparameterize_kl, ("mean", "logvar", "prior_mean", "prior_logvar")),
-    "gaussian_nll": (lapcore.gaussian_nll, ("x", "mean", "logvar")),
-    "DiagonalGaussian": (lapcore.DiagonalGaussian, ("mean", "logvar")),
-}
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("bad", BAD)
-def test_bad_tensors_are_named(function: str, bad: str) -> None:
-    call, names = FUNCTIONS[function]
-    for name in names:
-        if bad == "nothing" and name.startswith("prior"):
-            continue
-        arguments = {other: GOOD for other in names}
-        with pytest.raises((ValueError, TypeError), match=r"mean|logvar|\bx\b"):
-            call(**{**arguments, name: BAD[bad]})
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_scalars_have_no_rows(function: str) -> None:
-    call, names = FUNCTIONS[function]
-    with pytest.raises((ValueError, TypeError), match=names[0]):
-        call(**dict.fromkeys(names, torch.tensor(1.0)))
-
-
-@pytest.mark.parametrize("call", [lapcore.reparameterize, lapcore.reparameterize_kl])
-@pytest.mark.parametrize("seeds", [1.5, "1", torch.zeros(4, dtype=torch.int64), torch.zeros(3)])
-def test_bad_seeds_are_named(call: Callable[..., object], seeds: object) -> None:
-    with pytest.raises((ValueError, TypeError), match="seeds"):
-        call(GOOD, GOOD, seeds=seeds)
