@@ -29,6 +29,18 @@ def test_extreme_logvar_samples(backend: str, device: str) -> None:
     assert torch.isinf(z[0, 3]) or float(z[0, 3].abs()) > 1e38
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_infinite_mean_and_noise_that_overflows(backend: str, device: str, dtype: torch.dtype) -> None:
+    """The noise is rounded before it is added: infinities of two signs make NaN, of one sign themselves."""
+    logvar = torch.full((2, 50), 4 * math.log(torch.finfo(dtype).max), dtype=dtype, device=device)
+    noise = lapcore.random.normal((2, 50), 3, device=device, dtype=dtype)
+    mean = torch.tensor([[math.inf], [-math.inf]], dtype=dtype, device=device).expand(2, 50)
+    z = lapcore.reparameterize(mean, logvar, 3)
+    assert_same_bits(z, mean + noise * math.inf)
+    assert 0 < int(z.isnan().sum()) < z.numel()
+    assert_same_bits(lapcore.reparameterize_kl(mean, logvar, seeds=3)[0], z)
+
+
 EXTREME_KL = [  # mq, lq, mp, lp -> KL of one element
     ((0.0, -200.0, 0.0, 0.0), (200 - 1) / 2),
     ((3.0, -1e4, 0.0, 0.0), (1e4 + 9 - 1) / 2),
