@@ -28,6 +28,7 @@ from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, re
 from lapcore.ops.laplacian_loss import laplacian_loss
 from lapcore.ops.likelihood import discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
 from lapcore.ops.parzen import parzen_log_likelihood
+from lapcore.ops.pixelcnn_sampler import categorical
 from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
 from lapcore.ops.pyramid_plan import PyramidPlan
 from lapcore.ops.vector_quantize import vector_quantize
@@ -39,6 +40,7 @@ __all__ = [
     "PyramidPlan",
     "backend",
     "blend",
+    "categorical",
     "collapse",
     "discretized_logistic_mixture_nll",
     "errors",

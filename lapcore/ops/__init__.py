@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lapcore.ops import gaussian, laplacian_loss, likelihood, parzen, pyramid, random, vector_quantize
+from lapcore.ops import gaussian, laplacian_loss, likelihood, parzen, pixelcnn_sampler, pyramid, random, vector_quantize
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,6 @@ OPS = {
             likelihood.sample_discretized_logistic_mixture,
             ("lapcore::sample_discretized_logistic_mixture",),
         ),
+        Op("categorical", "pixelcnn_sampler", pixelcnn_sampler.categorical, ("lapcore::categorical",)),
     )
 }
