@@ -35,8 +35,7 @@ import torch
 from torch import Tensor
 
 from lapcore.reference.likelihood import groups as parameter_groups
-
-MASKS = ("A", "B", "rows", "above")
+from lapcore.reference.masked_conv import MASKS, centre_channels, whole_taps
 
 
 @dataclass(frozen=True)
@@ -218,6 +217,23 @@ class Program:
         count = self.buffers[buffer].channels // halves
         first, last = (-(-g * count // self.groups) for g in (group, group + 1))
         return [range(half * count + first, half * count + last) for half in range(halves)]
+
+    def live(self, conv: Conv, group: int) -> tuple[int, int]:
+        """For the output channels of a colour group: how many taps, the first in raster order, are live for all input channels, and
+        for how many, the first, the next tap is."""
+        out, into, *kernel = conv.weight.shape
+        taps = whole_taps(conv.mask, (kernel[0], kernel[1]))
+        if conv.mask in ("rows", "above"):
+            return taps, 0
+        first = self.channels_of(conv.dst, group)[0].start
+        return taps, centre_channels(conv.mask, into, out, conv.color_groups, self.buffers[conv.dst].gated)[first]
+
+    def matrix(self, conv: Conv, group: int, outputs: range) -> Tensor:
+        """The live weights of some outputs of a group, (outputs, inputs): tap by tap, of each its channels."""
+        taps, centre = self.live(conv, group)
+        weight = conv.weight[outputs.start : outputs.stop].flatten(2)
+        whole = weight[:, :, :taps].transpose(1, 2).flatten(1)
+        return torch.cat([whole, weight[:, :centre, taps]], 1) if centre else whole
 
     def convolutions(self) -> Iterator[Conv]:
         return (instruction for instruction in self.instructions if isinstance(instruction, Conv))
