@@ -126,7 +126,7 @@ class Shuffle:
 
 @dataclass(frozen=True, eq=False)
 class Embed:
-    """dst(c d + e) = table[round((src(c) + 1) / 2 (K - 1)), e], table (K, d); src is the image."""
+    """dst(c d + e) = table[c, level of src(c), e], table (C, K, d); the level is round((x + 1) ((K - 1) / 2)). src is the image."""
 
     src: int
     dst: int
@@ -300,7 +300,7 @@ def _phases(program: Program) -> Iterator[str]:
         if isinstance(instruction, Conv):
             latest = _conv_phase(program, instruction, latest, what)
         else:
-            _check_elementwise(program, instruction, latest, what)
+            _check_elementwise(program, instruction, known, latest, what)
         known[instruction.dst] = latest
         yield latest
 
@@ -335,7 +335,9 @@ def _conv_phase(program: Program, conv: Conv, source: str, what: str) -> str:
     return "pixel"
 
 
-def _check_elementwise(program: Program, instruction: Instruction, phase: str, what: str) -> None:
+def _check_elementwise(
+    program: Program, instruction: Instruction, phases: dict[int, str], phase: str, what: str
+) -> None:
     buffers = program.buffers
     dst, of = buffers[instruction.dst], [buffers[source] for source in sources(instruction)]
     first, last = of[0], of[-1]
@@ -344,9 +346,14 @@ def _check_elementwise(program: Program, instruction: Instruction, phase: str, w
         raise ValueError(f"{what}: expected phase 'row' in a program of {program.groups} groups, got {phase!r}")
     expected: Buffer
     match instruction:
-        case Relu() | Add():
+        case Relu():
             expected = first
-            _require(first == last, what, "two sources alike", of)
+        case Add():
+            # Of what is known for all groups, the layout does not count.
+            timed = [of[i] for i, source in enumerate(sources(instruction)) if phases[source] != "row"]
+            alike = first.channels == last.channels and len({(b.level, b.gated) for b in timed}) <= 1
+            _require(alike and first.level == last.level, what, "two sources alike", of)
+            expected = Buffer(first.channels, first.level, timed[0].gated if timed else dst.gated)
         case ConcatElu():
             expected = Buffer(2 * first.channels, first.level, dst.gated)
         case Gated():
@@ -365,10 +372,10 @@ def _check_elementwise(program: Program, instruction: Instruction, phase: str, w
             expected = Buffer(first.channels // 4, first.level - 1, dst.gated)
         case Embed():
             table = tuple(instruction.table.shape)
-            _require(len(table) == 2 and min(table) >= 1, what, "a table (K, d)", table)
+            right = len(table) == 3 and table[0] == first.channels and table[1] >= 2 and table[2] >= 1
+            _require(right, what, f"a table ({first.channels}, K, d), K at least 2", table)
             _require(instruction.src == 0, what, "the image, buffer 0, as its source", instruction.src)
-            _require(table[0] > 1, what, "a table of at least 2 rows", table)
-            expected = Buffer(first.channels * table[1], first.level)
+            expected = Buffer(first.channels * table[2], first.level)
         case _:
             raise AssertionError(instruction)
     _require(dst == expected, what, f"destination {expected}", dst)

@@ -45,8 +45,8 @@ def level_values(levels: int, device: torch.device) -> Tensor:
 
 
 def level_indices(values: Tensor, levels: int) -> Tensor:
-    """The nearest levels, int64; of NaN 0."""
-    scaled = (values.nan_to_num(nan=-1.0) + 1) / 2 * (levels - 1)
+    """The nearest levels, int64, as lapcore.nn.Embed takes them; of NaN 0."""
+    scaled = (values.nan_to_num(nan=-1.0) + 1) * ((levels - 1) / 2)
     return scaled.round().clamp(0, levels - 1).long()
 
 
@@ -83,8 +83,8 @@ class _Run:
         self.maps: list[Tensor] = []
         for b, buffer in enumerate(program.buffers):
             height, width = program.size_of(b)
-            shape = height + program.rings[b] - 1, width + 2 * program.borders[b]
-            self.maps.append(torch.zeros(len(seeds), buffer.channels, *shape, device=seeds.device))
+            rows, columns = height + program.rings[b] - 1, width + 2 * program.borders[b]
+            self.maps.append(torch.zeros(len(seeds), buffer.channels, rows, columns, device=seeds.device))
         shape = len(seeds), noise_rows(program), *program.size
         self.noise = random.uniform(shape, seeds, 0, seeds.device, torch.float32)
         self.matrices: dict[tuple[int, int], Tensor] = {}
@@ -155,7 +155,7 @@ class _Run:
                 return torch.relu(of(src, part))
             case Add(a, b):
                 return of(a, part) + of(b, part)
-            case Gated(src, dst, first):
+            case Gated(src, _, first):
                 halves = of(src).chunk(2, 1)
                 return gated_activation(torch.cat([half[:, part] for half in halves], 1), first)
             case ConcatElu(src):
@@ -169,9 +169,10 @@ class _Run:
                 both = F.pixel_shuffle(self.view(src, slice(None), rows, sources), 2)
                 first = columns.start % 2
                 return both[:, :, y % 2 : y % 2 + 1, first : first + columns.stop - columns.start]
-            case Embed(src, dst, table):
-                found = table[level_indices(of(src), len(table))]  # (N, C, 1, width, d)
-                return found.movedim(-1, 2).flatten(1, 2)[:, part]
+            case Embed(src, _, table):
+                index = level_indices(of(src), table.shape[1])
+                order = torch.arange(len(table), device=table.device)[:, None, None]
+                return table[order, index].movedim(-1, 2).flatten(1, 2)[:, part]
         raise AssertionError(instruction)
 
     def draw(self, y: int, x: int, group: int, given: Tensor | None, known: Tensor | None) -> None:
@@ -181,7 +182,7 @@ class _Run:
         to = self.view(0, channels, *place)
         source, u = self.view(head.src, slice(None), *place), self.noise[:, :, *place]
         match head:
-            case Categorical(src, levels):
+            case Categorical(_, levels):
                 logits = source.view(len(source), program.channels, levels)[:, channels].flatten(0, 1)
                 index = categorical(logits, u[:, channels].flatten()).view(to.shape)
                 drawn = level_values(levels, to.device)[index]
