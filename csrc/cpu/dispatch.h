@@ -6,6 +6,7 @@
 
 #include "cpu/gaussian.h"
 #include "cpu/likelihood.h"
+#include "cpu/masked_conv.h"
 #include "cpu/parzen.h"
 #include "cpu/pyramid.h"
 #include "cpu/random.h"
@@ -21,6 +22,7 @@ struct Kernels {
     const VectorQuantizeKernels& vector_quantize;
     const ParzenKernels& parzen;
     const LikelihoodKernels& likelihood;
+    const MaskedConvKernels& masked_conv;
 };
 
 const Kernels& kernels();
