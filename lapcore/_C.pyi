@@ -106,6 +106,34 @@ def parzen_log_likelihood(
     dtype: int, threads: int, x: Tensor, samples: Tensor, sigmas: Sequence[float], result: int
 ) -> None: ...
 def vector_quantize(dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int) -> None: ...
+
+Live = tuple[int, Sequence[int]]  # how many taps are whole, the input channels of the next for each output channel
+
+def masked_conv2d(
+    dtype: int,
+    threads: int,
+    live: Live,
+    stride: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: int,
+    condition: int,
+    per_pixel: bool,
+    activation: int,
+    y: Tensor,
+) -> None: ...
+def masked_conv2d_backward_input(
+    dtype: int, threads: int, live: Live, grad: Tensor, weight: Tensor, dx: Tensor
+) -> None: ...
+def masked_conv2d_backward_weight(
+    dtype: int, threads: int, live: Live, stride: int, grad: Tensor, x: Tensor, d_weight: Tensor
+) -> None: ...
+def gated_activation(dtype: int, threads: int, first: int, rows: int, half: int, x: int, y: int) -> None: ...
+def gated_activation_backward(
+    dtype: int, threads: int, first: int, rows: int, half: int, grad: int, x: int, dx: int
+) -> None: ...
+def concat_elu(dtype: int, threads: int, rows: int, half: int, x: int, y: int) -> None: ...
+def concat_elu_backward(dtype: int, threads: int, rows: int, half: int, grad: int, x: int, dx: int) -> None: ...
 def mixture_nll(
     dtype: int, threads: int, channels: int, official: bool, params: Tensor, x: Tensor, out: int
 ) -> None: ...

@@ -6,6 +6,7 @@
 namespace lapcore {
 
 void bind_gaussian(pybind11::module_& m);
+void bind_masked_conv(pybind11::module_& m);
 void bind_parzen(pybind11::module_& m);
 void bind_likelihood(pybind11::module_& m);
 void bind_pixelcnn_sampler(pybind11::module_& m);

@@ -6,6 +6,7 @@
 
 #include "cpu/gaussian.h"
 #include "cpu/likelihood.h"
+#include "cpu/masked_conv.h"
 #include "cpu/parzen.h"
 #include "cpu/pixelcnn_sampler.h"
 #include "cpu/pyramid.h"
@@ -22,6 +23,7 @@ struct Kernels {
     const VectorQuantizeKernels& vector_quantize;
     const ParzenKernels& parzen;
     const LikelihoodKernels& likelihood;
+    const MaskedConvKernels& masked_conv;
     const PixelcnnSamplerKernels& pixelcnn_sampler;
 };
 
