@@ -35,8 +35,7 @@ import torch
 from torch import Tensor
 
 from lapcore.reference.likelihood import groups as parameter_groups
-
-MASKS = ("A", "B", "rows", "above")
+from lapcore.reference.masked_conv import MASKS, centre_channels, whole_taps
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Shuffle:
 
 @dataclass(frozen=True, eq=False)
 class Embed:
-    """dst(c d + e) = table[round((src(c) + 1) / 2 (K - 1)), e], table (K, d); src is the image."""
+    """dst(c d + e) = table[c, level of src(c), e], table (C, K, d); the level is round((x + 1) ((K - 1) / 2)). src is the image."""
 
     src: int
     dst: int
@@ -219,6 +218,23 @@ class Program:
         first, last = (-(-g * count // self.groups) for g in (group, group + 1))
         return [range(half * count + first, half * count + last) for half in range(halves)]
 
+    def live(self, conv: Conv, group: int) -> tuple[int, int]:
+        """For the output channels of a colour group: how many taps, the first in raster order, are live for all input channels, and
+        for how many, the first, the next tap is."""
+        out, into, *kernel = conv.weight.shape
+        taps = whole_taps(conv.mask, (kernel[0], kernel[1]))
+        if conv.mask in ("rows", "above"):
+            return taps, 0
+        first = self.channels_of(conv.dst, group)[0].start
+        return taps, centre_channels(conv.mask, into, out, conv.color_groups, self.buffers[conv.dst].gated)[first]
+
+    def matrix(self, conv: Conv, group: int, outputs: range) -> Tensor:
+        """The live weights of some outputs of a group, (outputs, inputs): tap by tap, of each its channels."""
+        taps, centre = self.live(conv, group)
+        weight = conv.weight[outputs.start : outputs.stop].flatten(2)
+        whole = weight[:, :, :taps].transpose(1, 2).flatten(1)
+        return torch.cat([whole, weight[:, :centre, taps]], 1) if centre else whole
+
     def convolutions(self) -> Iterator[Conv]:
         return (instruction for instruction in self.instructions if isinstance(instruction, Conv))
 
@@ -284,7 +300,7 @@ def _phases(program: Program) -> Iterator[str]:
         if isinstance(instruction, Conv):
             latest = _conv_phase(program, instruction, latest, what)
         else:
-            _check_elementwise(program, instruction, latest, what)
+            _check_elementwise(program, instruction, known, latest, what)
         known[instruction.dst] = latest
         yield latest
 
@@ -319,7 +335,9 @@ def _conv_phase(program: Program, conv: Conv, source: str, what: str) -> str:
     return "pixel"
 
 
-def _check_elementwise(program: Program, instruction: Instruction, phase: str, what: str) -> None:
+def _check_elementwise(
+    program: Program, instruction: Instruction, phases: dict[int, str], phase: str, what: str
+) -> None:
     buffers = program.buffers
     dst, of = buffers[instruction.dst], [buffers[source] for source in sources(instruction)]
     first, last = of[0], of[-1]
@@ -328,9 +346,14 @@ def _check_elementwise(program: Program, instruction: Instruction, phase: str, w
         raise ValueError(f"{what}: expected phase 'row' in a program of {program.groups} groups, got {phase!r}")
     expected: Buffer
     match instruction:
-        case Relu() | Add():
+        case Relu():
             expected = first
-            _require(first == last, what, "two sources alike", of)
+        case Add():
+            # Of what is known for all groups, the layout does not count.
+            timed = [of[i] for i, source in enumerate(sources(instruction)) if phases[source] != "row"]
+            alike = first.channels == last.channels and len({(b.level, b.gated) for b in timed}) <= 1
+            _require(alike and first.level == last.level, what, "two sources alike", of)
+            expected = Buffer(first.channels, first.level, timed[0].gated if timed else dst.gated)
         case ConcatElu():
             expected = Buffer(2 * first.channels, first.level, dst.gated)
         case Gated():
@@ -349,10 +372,10 @@ def _check_elementwise(program: Program, instruction: Instruction, phase: str, w
             expected = Buffer(first.channels // 4, first.level - 1, dst.gated)
         case Embed():
             table = tuple(instruction.table.shape)
-            _require(len(table) == 2 and min(table) >= 1, what, "a table (K, d)", table)
+            right = len(table) == 3 and table[0] == first.channels and table[1] >= 2 and table[2] >= 1
+            _require(right, what, f"a table ({first.channels}, K, d), K at least 2", table)
             _require(instruction.src == 0, what, "the image, buffer 0, as its source", instruction.src)
-            _require(table[0] > 1, what, "a table of at least 2 rows", table)
-            expected = Buffer(first.channels * table[1], first.level)
+            expected = Buffer(first.channels * table[2], first.level)
         case _:
             raise AssertionError(instruction)
     _require(dst == expected, what, f"destination {expected}", dst)
