@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from lapcore.models.base import ImageModel, check_tensor, inference
 from lapcore.nn.blocks import full_precision
+from lapcore.nn.tracing import program_of
 from lapcore.ops import random
-from lapcore.ops.pixelcnn_sampler import categorical, level_indices, level_values
+from lapcore.ops.pixelcnn_sampler import Categorical, Head, categorical, level_indices, level_values, sample_program
 
 
 class AutoregressiveModel(ImageModel):
@@ -103,7 +104,18 @@ class AutoregressiveModel(ImageModel):
         (N, 1, H, W) or (N, C, H, W); what is known stays as given, rounded to the model's levels, and the rest is drawn from what
         goes before it, the known included (completion). Errors: TypeError, ValueError naming the argument.
         """
-        return self.naive_sample(seeds, labels, given=given, known=known)
+        given, known = self._check_request(seeds, labels, given, known)
+        conditions = [condition.float() for condition in self._conditions(labels)]
+        program = program_of(
+            self.network,
+            (self.image_size, self.image_size),
+            self.channels,
+            self._head,
+            color_groups=len(self._turns()),
+            conditions=[condition.shape[1:] for condition in conditions],
+        )
+        given = None if given is None else given.float()
+        return sample_program(program, seeds, conditions, given=given, known=known)
 
     @inference
     def naive_sample(
@@ -116,13 +128,13 @@ class AutoregressiveModel(ImageModel):
     ) -> Tensor:
         """`sample` by its definition: the whole network for every pixel and every channel that is drawn by itself. For tests."""
         given, known = self._check_request(seeds, labels, given, known)
-        side = self.image_size
-        shape = (len(seeds), self.channels, side, side)
+        shape = (len(seeds), self.channels, self.image_size, self.image_size)
         if given is None or known is None:
             given = torch.zeros(shape, dtype=self.dtype, device=self.device)
             known = torch.zeros(shape, dtype=torch.bool, device=self.device)
+        known = known.expand(shape)
         images, conditions = given.where(known, 0), self._conditions(labels)
-        for i, j, turn in product(range(side), range(side), self._turns()):
+        for i, j, turn in product(range(self.image_size), range(self.image_size), self._turns()):
             at = (slice(None), turn, i, j)
             if not known[at].all():
                 drawn = self._draw(self.network(images, *conditions), seeds, *at[1:])
@@ -141,6 +153,10 @@ class AutoregressiveModel(ImageModel):
         """Values (N, channels of the turn) of pixel (i, j), from the network's output."""
         raise NotImplementedError
 
+    def _head(self, source: int) -> Head:
+        """The distribution for `lapcore.ops.pixelcnn_sampler`, whose buffer `source` is the network's output."""
+        raise NotImplementedError
+
     def _check_labelled(self, images: Tensor, labels: Tensor | None) -> None:
         self._check_images("images", images)
         self._check_labels(labels, len(images))
@@ -148,7 +164,7 @@ class AutoregressiveModel(ImageModel):
     def _check_request(
         self, seeds: Tensor, labels: Tensor | None, given: Tensor | None, known: Tensor | None
     ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """Checked; given on the levels, and known for every channel."""
+        """Checked, and given on the levels."""
         self._check_seeds(seeds)
         self._check_labels(labels, len(seeds))
         if given is None and known is None:
@@ -162,7 +178,7 @@ class AutoregressiveModel(ImageModel):
         shapes = [(len(seeds), channels, *given.shape[2:]) for channels in dict.fromkeys((1, *self._known_channels()))]
         if tuple(known.shape) not in shapes:
             raise ValueError(f"known: expected shape {' or '.join(map(str, shapes))}, got {tuple(known.shape)}")
-        return self._values(level_indices(given, self.levels)), known.expand(given.shape)
+        return self._values(level_indices(given, self.levels)), known
 
     def _known_channels(self) -> Sequence[int]:
         """How many channels `known` may have, besides 1 for all of a pixel's."""
@@ -188,3 +204,6 @@ class CategoricalModel(AutoregressiveModel):
         logits = self._logits(out)[:, turn.start, :, i, j]
         noise = random.uniform((len(out), self.channels, *out.shape[2:]), seeds, device=out.device)
         return self._values(categorical(logits.float(), noise[:, turn.start, i, j]))[:, None]
+
+    def _head(self, source: int) -> Head:
+        return Categorical(source, self.levels)

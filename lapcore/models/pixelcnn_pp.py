@@ -12,6 +12,7 @@ from lapcore.models.autoregressive import AutoregressiveModel
 from lapcore.models.base import positive
 from lapcore.nn.masked import ConcatELU, GatedActivation, MaskedConv2d, Ones
 from lapcore.ops.likelihood import discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
+from lapcore.ops.pixelcnn_sampler import Head, Mixture
 
 LEVELS = 256
 
@@ -80,6 +81,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
     def _draw(self, out: Tensor, seeds: Tensor, turn: slice, i: int, j: int) -> Tensor:
         drawn = sample_discretized_logistic_mixture(out.float(), seeds, channels=self.channels)
         return drawn[..., i, j].to(self.dtype)
+
+    def _head(self, source: int) -> Head:
+        return Mixture(source)
 
     def _known_channels(self) -> Sequence[int]:
         return ()

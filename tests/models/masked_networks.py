@@ -8,15 +8,15 @@ from torch import Tensor, nn
 Offsets = set[tuple[int, int]]
 
 
-def dependencies(network: nn.Module, channels: int, size: int, groups: int) -> Tensor:
+def dependencies(network: nn.Module, channels: int, size: int, groups: int, images: int = 2) -> Tensor:
     """bool (groups, size, size, channels, size, size): whether outputs of a group at a pixel depend on a value of the image.
 
-    Outputs of group g of a pixel are added up with random weights, and what has a gradient in one of two images counts: a
+    Outputs of group g of a pixel are added up with random weights, and what has a gradient in one of some images counts: a
     structural zero is exactly 0. Enough maps are needed that ReLUs do not all sleep.
     """
     network = network.double()
     found = torch.zeros(groups, size, size, channels, size, size, dtype=torch.bool)
-    for _ in range(2):
+    for _ in range(images):
         image = torch.rand(1, channels, size, size, dtype=torch.float64).mul(2).sub(1).requires_grad_()
         out = network(image)
         out = (out * torch.randn(out.shape[1], 1, 1, dtype=out.dtype)).view(groups, -1, size, size).sum(1)
