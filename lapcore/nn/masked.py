@@ -143,7 +143,7 @@ class MaskedConv2d(nn.Module):
 def _autocast(x: Tensor, *others: Tensor | None) -> Sequence[Any]:
     """In the dtype that autocast, if on, gives to convolutions; as there, float64 stays."""
     tensors = x, *others
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         return tensors
     dtype = torch.get_autocast_dtype(x.device.type)
     return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
