@@ -220,7 +220,7 @@ def test_activations(backend: str, slow_backend: bool, device: str, name: str, d
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_at_the_ends(backend: str, device: str, name: str) -> None:
-    """An infinity, and an exponential beyond the normal numbers, meet no factor that could bring them back."""
+    """Exponentials may stop near the last normal number; such a one, and an infinity, meet no factor that could bring them back."""
     function, want, _ = ACTIVATIONS[name]
     ends = torch.tensor([0.0, -0.0, 1e-30, 88.8, -88.8, 104.0, -104.0, 1e30, -1e30, torch.inf, -torch.inf, torch.nan])
     x = torch.cartesian_prod(ends, ends).T.reshape(1, 2, -1).to(device)
@@ -229,7 +229,7 @@ def test_activations_at_the_ends(backend: str, device: str, name: str) -> None:
     with np.errstate(all="ignore"):
         exact = want(to_numpy(x))
     allowed = np.nan_to_num(8 * torch.finfo(torch.float32).eps * np.abs(exact), posinf=0)
-    assert_close(function(x), exact.astype(np.float32), allowed + torch.finfo(torch.float32).tiny)
+    assert_close(function(x), exact.astype(np.float32), allowed + 2 * torch.finfo(torch.float32).tiny)
 
 
 # Gradients -----------------------------------------------------------------------------------------------------------------------
