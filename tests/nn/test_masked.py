@@ -168,6 +168,10 @@ def test_layers_are_made_without_memory() -> None:
 def test_a_shape_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^weight: expected shape \(O, 2, kh, kw\)"):
         MaskedConv2d(3, 4, 3, mask="A")(image(1, 2, 4, 4))
+    with pytest.raises(ValueError, match=r"^mask: expected"):
+        MaskedConv2d(3, 4, 3, mask="C")
+    with pytest.raises(ValueError, match=r"^out_channels: expected an int of at least 6, got 4"):
+        MaskedConv2d(3, 4, 3, mask="A", color_groups=3, activation="gated")
     with pytest.raises(ValueError, match=r"^kernel_size: expected an odd number"):
         GatedMaskedConv2d(3, 4, 2)
     with pytest.raises(ValueError, match=r"^in_channels: expected 4"):

@@ -468,6 +468,25 @@ def test_refusals_of_activations(error: type[Exception], call) -> None:
         lapcore.gated_activation(torch.ones(2, 2), first="relu")
 
 
+@pytest.mark.parametrize(
+    ("name", "error", "arguments", "gated"),
+    [
+        ("mask", ValueError, ("a", 3, 3, 3), False),
+        ("kernel_size", ValueError, ("A", 0, 3, 3), False),
+        ("kernel_size", ValueError, ("A", (3,), 3, 3), False),
+        ("kernel_size", TypeError, ("A", (3, 1.5), 3, 3), False),
+        ("in_channels", ValueError, ("A", 3, 2, 3, 3), False),
+        ("out_channels", ValueError, ("A", 3, 3, 2, 3), False),
+        ("out_channels", ValueError, ("A", 3, 3, 5), True),
+        ("out_channels", ValueError, ("A", 3, 3, 4, 3), True),
+        ("color_groups", ValueError, ("A", 3, 3, 3, 0), False),
+    ],
+)
+def test_refusals_of_masks(name: str, error: type[Exception], arguments: tuple[object, ...], gated: bool) -> None:
+    with pytest.raises(error, match=f"^{name}: expected"):
+        lapcore.mask_of(*arguments, gated_layout=gated)
+
+
 def test_forward_mode_is_refused() -> None:
     with pytest.raises(RuntimeError, match="forward-mode"):
         torch.func.jvp(lapcore.concat_elu, (torch.ones(2, 2),), (torch.ones(2, 2),))
