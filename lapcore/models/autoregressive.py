@@ -175,14 +175,14 @@ class AutoregressiveModel(ImageModel):
         if len(given) != len(seeds):
             raise ValueError(f"given: expected {len(seeds)} images, one per seed, got {len(given)}")
         check_tensor("known", known, torch.bool, self.device)
-        shapes = [(len(seeds), channels, *given.shape[2:]) for channels in dict.fromkeys((1, *self._known_channels()))]
+        shapes = [(len(seeds), channels, *given.shape[2:]) for channels in self._known_channels()]
         if tuple(known.shape) not in shapes:
             raise ValueError(f"known: expected shape {' or '.join(map(str, shapes))}, got {tuple(known.shape)}")
         return self._values(level_indices(given, self.levels)), known
 
     def _known_channels(self) -> Sequence[int]:
-        """How many channels `known` may have, besides 1 for all of a pixel's."""
-        return (self.channels,)
+        """How many channels `known` may have; 1 is for all of a pixel's."""
+        return sorted({1, self.channels})
 
 
 class CategoricalModel(AutoregressiveModel):

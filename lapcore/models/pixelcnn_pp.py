@@ -86,7 +86,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         return Mixture(source)
 
     def _known_channels(self) -> Sequence[int]:
-        return ()
+        return (1,)
 
 
 class NormalizedConv2d(MaskedConv2d):
