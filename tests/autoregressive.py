@@ -102,7 +102,7 @@ def naive(network: nn.Module, program: Program, seeds: Tensor, *conditions: Tens
     return image
 
 
-def networks(scale: float = 4.0) -> dict[str, tuple[nn.Module, Program]]:
+def networks(scale: float = 4.0, device: str = "cpu") -> dict[str, tuple[nn.Module, Program]]:
     """Each with its program; sharp enough that pixels depend on each other."""
     torch.manual_seed(3)
     size = 6, 7
@@ -125,5 +125,5 @@ def networks(scale: float = 4.0) -> dict[str, tuple[nn.Module, Program]]:
         levels = {"grey": 2, "colour": 4, "colour at once": 3, "stacks": 3, "colour stacks": 4}.get(name, 5)
         head = Mixture if isinstance(network, Streams) else lambda src, levels=levels: Categorical(src, levels)
         own = {"size": size, "channels": channels, "head": head, **options}
-        made[name] = network.eval(), program_of(network, **own)
+        made[name] = network.eval().to(device), program_of(network.to(device), **own)
     return made

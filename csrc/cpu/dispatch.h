@@ -7,6 +7,7 @@
 #include "cpu/gaussian.h"
 #include "cpu/likelihood.h"
 #include "cpu/parzen.h"
+#include "cpu/pixelcnn_sampler.h"
 #include "cpu/pyramid.h"
 #include "cpu/random.h"
 #include "cpu/vector_quantize.h"
@@ -21,6 +22,7 @@ struct Kernels {
     const VectorQuantizeKernels& vector_quantize;
     const ParzenKernels& parzen;
     const LikelihoodKernels& likelihood;
+    const PixelcnnSamplerKernels& pixelcnn_sampler;
 };
 
 const Kernels& kernels();
