@@ -128,3 +128,44 @@ def test_a_program_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         lapcore.sample_program(program, torch.arange(2))
     assert len(compiled) == 1
+
+
+class Exact(nn.Module):
+    """Logits (0, 0) where what the inner network gives equals minus the condition to the bit, and else a large second one."""
+
+    def __init__(self, inner: nn.Module, outputs: int, channels: int, groups: int) -> None:
+        super().__init__()
+        of = {"mask": "B", "color_groups": groups, "bias": False}
+        self.inner = inner
+        self.minus = MaskedConv2d(outputs, outputs, 1, **of)
+        self.more = MaskedConv2d(outputs, 2 * channels, 1, **of)
+        with torch.no_grad():
+            self.minus.weight.copy_(torch.eye(outputs)[:, :, None, None])
+            self.more.weight.zero_()
+            self.more.weight[1::2] = 1e30 * torch.linspace(1, 2, outputs)[:, None, None]
+
+    def forward(self, image: Tensor, expected: Tensor, *conditions: Tensor) -> Tensor:
+        return self.more(self.minus(self.inner(image, *conditions), expected))
+
+
+@every_isa
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_sum_has_the_bits_of_the_network(name: str, isa: str) -> None:
+    """The draws are those of even odds only if every output of the network, at every pixel, is what the operations give."""
+    _C.use_isa(isa)
+    inner, of = NETWORKS[name]
+    outputs, channels = of.buffers[of.head.src].channels, of.channels
+    seeds, conditions = torch.arange(7), conditions_of(of, 7)
+    u = lapcore.random.uniform((7, channels, *of.size), seeds)
+    image = (u >= 0.5).float() * 2 - 1
+    with torch.no_grad():
+        expected = inner(image, *conditions)
+    network = Exact(inner, outputs, channels, of.groups)
+    shapes = [tuple(expected.shape[1:]), *of.conditions]
+    program = program_of(
+        network, of.size, channels, lambda src: Categorical(src, 2), color_groups=of.groups, conditions=shapes
+    )
+    assert_same_bits(lapcore.sample_program(program, seeds, [-expected, *conditions]), image)
+    nudged = expected.clone()
+    nudged[:, :, 3, 2] = torch.nextafter(nudged[:, :, 3, 2], nudged.new_tensor(9e9))
+    assert (lapcore.sample_program(program, seeds, [-nudged, *conditions]) != image).any()
