@@ -4,9 +4,11 @@ Pyramids:   pyr_down, pyr_up, gaussian_pyramid, laplacian_pyramid, collapse, ble
             lapcore.compat: drop-ins for cv2, kornia, RIFE, RobustVideoMatting, LPTN and pyrtools (imported when first used)
 Noise:      random.bits, random.uniform, random.normal: functions of seeds and position alone
 Gaussians:  reparameterize, gaussian_kl, reparameterize_kl, gaussian_nll, DiagonalGaussian
+Masked:     masked_conv2d, mask_of, gated_activation, concat_elu
 Codebooks:  vector_quantize
 Densities:  parzen_log_likelihood
 Mixtures:   discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
+Pixels:     categorical, sample_program
 Models:     lapcore.models (imported when first used)
 Backends:   backend, explain
 """
@@ -27,7 +29,9 @@ from lapcore.ops import random
 from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.laplacian_loss import laplacian_loss
 from lapcore.ops.likelihood import discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
+from lapcore.ops.masked_conv import concat_elu, gated_activation, mask_of, masked_conv2d
 from lapcore.ops.parzen import parzen_log_likelihood
+from lapcore.ops.pixelcnn_sampler import categorical, sample_program
 from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
 from lapcore.ops.pyramid_plan import PyramidPlan
 from lapcore.ops.vector_quantize import vector_quantize
@@ -39,15 +43,20 @@ __all__ = [
     "PyramidPlan",
     "backend",
     "blend",
+    "categorical",
     "collapse",
+    "concat_elu",
     "discretized_logistic_mixture_nll",
     "errors",
     "explain",
+    "gated_activation",
     "gaussian_kl",
     "gaussian_nll",
     "gaussian_pyramid",
     "laplacian_loss",
     "laplacian_pyramid",
+    "mask_of",
+    "masked_conv2d",
     "parzen_log_likelihood",
     "pyr_down",
     "pyr_up",
@@ -55,6 +64,7 @@ __all__ = [
     "reparameterize",
     "reparameterize_kl",
     "sample_discretized_logistic_mixture",
+    "sample_program",
     "vector_quantize",
 ]
 
