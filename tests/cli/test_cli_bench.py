@@ -24,6 +24,7 @@ from bench import (
     likelihood,
     parzen,
     peers,
+    pixelcnn_sampler,
     plot,
     pyramid,
     random,
@@ -32,12 +33,14 @@ from bench import (
 )
 from bench.harness import Case, Measured, Peers
 from lapcore.cli.main import main
+from lapcore.models.pixelcnn import PixelCNN
 from tests.tolerance import assert_close, to_numpy
 
 ROOT = Path(__file__).parents[2]
 # torch.compile needs a C++ compiler and seconds for each case; its peers are the eager ones, compiled.
 QUICK = [name for name in harness.LIBRARIES if name != "torch.compile"]
 SHAPE = (2, 3, 16, 24)
+tiny_pixelcnn = partial(PixelCNN, 5, 1, hidden=4, layers=1, head=4, levels=2)
 
 SMALL = {
     "laplacian": partial(pyramid.laplacian, shape=SHAPE),
@@ -63,6 +66,8 @@ SMALL = {
     "draws of a mixture": partial(likelihood.draw, shape=SHAPE, k=2),
     "bits": partial(random.case, op="random.bits"),
     "nearest codes": partial(vector_quantize.case, rows=70, codes=9, size=5),
+    "categorical": partial(pixelcnn_sampler.draws, rows=9, levels=5),
+    "images of a PixelCNN": partial(pixelcnn_sampler.sampling, make=tiny_pixelcnn, images=2),
     "Parzen windows": partial(parzen.case, rows=20, count=30, size=12, sigmas=[0.3, 1.0]),
 }
 
@@ -269,7 +274,8 @@ def test_report_json_and_plot(lapcore, tmp_path):
     [
         (
             ["nothing"],
-            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen)",
+            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen, "
+            "pixelcnn-sampler)",
         ),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),
@@ -285,7 +291,7 @@ def test_bad_usage(arguments, message, capsys):
     [
         (
             ["--only", "no such case"],
-            "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen has this in its name",
+            "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen, pixelcnn_sampler has this in its name",
         ),
         (["--plot", "a.txt"], "expected a name that ends in one of"),
     ],
