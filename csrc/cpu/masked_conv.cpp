@@ -70,7 +70,7 @@ public:
     void go_on(std::int64_t t, const C* patches, std::int64_t first, std::int64_t end, Tile<C>& sums) const {
         if (first == 0) sums = Tile<C>{};
         const std::int64_t n = std::min(end, depths_[std::size_t(t)]) - first;
-        if (n > 0) multiply(packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n, sums);
+        if (n > 0) add_product(packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n, sums);
     }
 
 private:

@@ -96,8 +96,8 @@ void backward_weight(const MaskedConvCall& call, const View& grad, const View& x
                              std::min(chain.depth(), (column + 1) * width), panel.get());
                 for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
                     Tile<C> tile{};
-                    multiply(packed.get() + b * block + t * kTileRows * kBlockPixels, kBlock, panel.get(), count_of(b),
-                             tile);
+                    add_product(packed.get() + b * block + t * kTileRows * kBlockPixels, kBlock, panel.get(),
+                                count_of(b), tile);
                     Tile<C>& sum = sums.get()[column * tiles + t];
                     for (std::int64_t r = 0; r < kTileRows; ++r) {
                         for (std::int64_t v = 0; v < kTileVectors; ++v) sum.rows[r][v] += tile.rows[r][v];
