@@ -8,6 +8,7 @@
 #include "cpu/masked_conv.h"
 #include "cpu/masked_conv_terms.h"
 #include "cpu/matrix.h"
+#include "cpu/memory.h"
 #include "cpu/rows.h"
 #include "cpu/threads.h"
 
@@ -37,7 +38,7 @@ public:
                       for (std::int64_t lane = first; lane < std::min(first + n, count);) {
                           const std::int64_t image = (pixel + lane) / plane_, at = (pixel + lane) % plane_;
                           const std::int64_t run = std::min(std::min(first + n, count) - lane, plane_ - at);
-                          copy_run(data_ + (image * channels_ + o) * plane_ + at, 1, run, row + lane - first);
+                          copy_run(data_ + (image * channels_ + o) * plane_ + at, run, row + lane - first);
                           lane += run;
                       }
                   });
@@ -48,57 +49,101 @@ private:
     std::int64_t channels_, plane_;
 };
 
-// The numbers [first, end) of the patches of `count` pixels as (count, kTileColumns).
-template <class T, class C>
-void pack_patches(const Patches<T>& patches, std::int64_t pixel, std::int64_t count, std::int64_t first,
-                  std::int64_t end, C* to) {
-    alignas(kVectorBytes) C rows[kLanes<C> * kDepth]{};
-    for (std::int64_t p = 0; p < count; p += kDepth, to += kDepth * kTileColumns<C>) {
-        const std::int64_t n = std::min(kDepth, count - p);
-        for (std::int64_t k = first; k < end; k += kLanes<C>) {
-            patches.rows(pixel + p, n, k, std::min(end, k + kLanes<C>), rows, kDepth);
-            for (std::int64_t i = 0; i < n; i += kLanes<C>) {
-                transpose(rows + i, kDepth, to + i * kTileColumns<C> + k - first);
+// x (N, C, H, W) with the channels of a pixel side by side: patches are then pieces of rows.
+template <class T>
+class Interleaved {
+public:
+    using C = Sum<T>;
+
+    Interleaved(int threads, const View& x, const Chain& chain, const Grid& grid)
+        : chain_(chain), grid_(grid), memory_(std::size_t(x.shape[0] * grid.plane() * chain.channels) * sizeof(C)) {
+        const std::int64_t each = (grid.plane() + kDepth - 1) / kDepth, channels = chain.channels;
+        parallel_for(x.shape[0] * each, threads, [&](std::int64_t task) {
+            const std::int64_t image = task / each, pixel = task % each * kDepth;
+            const std::int64_t n = std::min(kDepth, grid.plane() - pixel);
+            const T* const from = static_cast<const T*>(x.data) + image * channels * grid.plane() + pixel;
+            C* const to = data() + (image * grid.plane() + pixel) * channels;
+            alignas(kVectorBytes) C columns[kDepth * kTileColumns<C>];
+            for (std::int64_t c = 0; c < channels; c += kTileColumns<C>) {
+                const std::int64_t count = std::min(kTileColumns<C>, channels - c);
+                pack_columns(count, n, columns, [&](std::int64_t j, std::int64_t, std::int64_t, C* row) {
+                    copy_run(from + (c + j) * grid.plane(), n, row);
+                });
+                for (std::int64_t i = 0; i < n; ++i) {
+                    copy_run(columns + i * kTileColumns<C>, count, to + i * channels + c);
+                }
+            }
+        });
+    }
+
+    // The numbers [first, end) of the patches of `count` pixels as (count, kTileColumns).
+    void columns(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, C* to) const {
+        grid_.over_taps(chain_, pixel, count, first, end,
+                        [&](const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n) {
+                            for (const Run* run = runs; run < runs + found; ++run) copy(*run, *order, n, to);
+                            to += n;
+                        });
+    }
+
+private:
+    // n channels from c on of a run's pixels.
+    void copy(const Run& run, std::int64_t c, std::int64_t n, C* to) const {
+        to += run.lane * kTileColumns<C>;
+        const C* from = data() + run.input * chain_.channels + c;
+        for (std::int64_t i = 0; i < run.count; ++i, to += kTileColumns<C>) {
+            if (run.input < 0) {
+                std::fill_n(to, n, C{});
+            } else {
+                copy_run(from + i * grid_.stride() * chain_.channels, n, to);
             }
         }
     }
-}
+
+    C* data() const { return static_cast<C*>(memory_.data()); }
+
+    const Chain& chain_;
+    const Grid& grid_;
+    Block memory_;
+};
 
 template <class T>
 void backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
     using C = Sum<T>;
     constexpr std::int64_t width = kTileColumns<C>;
     const Chain chain = chain_of(call.live, d_weight);
-    const Patches<T> patches(x, chain, call.stride, grad.height(), grad.width());
+    const Grid grid(x, chain, call.stride, grad.height(), grad.width());
+    const Interleaved<T> patches(call.threads, x, chain, grid);
     const Gradient<T> gradient(grad);
     const std::int64_t tiles = gradient.tiles(), columns = (chain.depth() + width - 1) / width;
-    const std::int64_t blocks = (patches.pixels() + kBlockPixels - 1) / kBlockPixels;
+    const std::int64_t blocks = (grid.pixels() + kBlockPixels - 1) / kBlockPixels;
     const std::int64_t block = tiles * kTileRows * kBlockPixels;
     const std::int64_t each = std::clamp<std::int64_t>(kPackedNumbers / block, 1, std::max<std::int64_t>(1, blocks));
     // Where columns are few, several tasks share one.
     const std::int64_t parts =
         std::clamp<std::int64_t>(4 * call.threads / std::max<std::int64_t>(1, columns), 1, tiles);
 
-    const Buffer<C> packed(each * block);
-    const Buffer<Tile<C>> sums(columns * tiles);
-    std::memset(static_cast<void*>(sums.get()), 0, std::size_t(columns * tiles) * sizeof(Tile<C>));
+    const Block packed_memory(std::size_t(each * block) * sizeof(C));
+    const Block sums_memory(std::size_t(columns * tiles) * sizeof(Tile<C>));
+    C* const packed = static_cast<C*>(packed_memory.data());
+    Tile<C>* const sums = static_cast<Tile<C>*>(sums_memory.data());
+    std::memset(static_cast<void*>(sums), 0, std::size_t(columns * tiles) * sizeof(Tile<C>));
     for (std::int64_t first = 0; first < blocks; first += each) {
         const std::int64_t n = std::min(each, blocks - first);
         const auto pixel_of = [&](std::int64_t b) { return (first + b) * kBlockPixels; };
-        const auto count_of = [&](std::int64_t b) { return std::min(kBlockPixels, patches.pixels() - pixel_of(b)); };
+        const auto count_of = [&](std::int64_t b) { return std::min(kBlockPixels, grid.pixels() - pixel_of(b)); };
         parallel_for(n, call.threads,
-                     [&](std::int64_t b) { gradient.pack(pixel_of(b), count_of(b), packed.get() + b * block); });
+                     [&](std::int64_t b) { gradient.pack(pixel_of(b), count_of(b), packed + b * block); });
         parallel_for(columns * parts, call.threads, [&](std::int64_t task) {
             const std::int64_t column = task / parts, part = task % parts;
             const Buffer<C> panel(kBlockPixels * width);
             for (std::int64_t b = 0; b < n; ++b) {
-                pack_patches(patches, pixel_of(b), count_of(b), column * width,
-                             std::min(chain.depth(), (column + 1) * width), panel.get());
+                patches.columns(pixel_of(b), count_of(b), column * width, std::min(chain.depth(), (column + 1) * width),
+                                panel.get());
                 for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
                     Tile<C> tile{};
-                    add_product(packed.get() + b * block + t * kTileRows * kBlockPixels, kBlock, panel.get(),
-                                count_of(b), tile);
-                    Tile<C>& sum = sums.get()[column * tiles + t];
+                    add_product(packed + b * block + t * kTileRows * kBlockPixels, kBlock, panel.get(), count_of(b),
+                                tile);
+                    Tile<C>& sum = sums[column * tiles + t];
                     for (std::int64_t r = 0; r < kTileRows; ++r) {
                         for (std::int64_t v = 0; v < kTileVectors; ++v) sum.rows[r][v] += tile.rows[r][v];
                     }
@@ -112,7 +157,7 @@ void backward_weight(const MaskedConvCall& call, const View& grad, const View& x
     std::memset(static_cast<void*>(dw), 0, std::size_t(gradient.channels() * chain.channels * kernel) * sizeof(T));
     parallel_for(gradient.channels(), call.threads, [&](std::int64_t o) {
         const std::int64_t centre = call.live.centre.empty() ? 0 : call.live.centre[std::size_t(o)];
-        const C* const from = reinterpret_cast<const C*>(sums.get() + o / kTileRows) + o % kTileRows * width;
+        const C* const from = reinterpret_cast<const C*>(sums + o / kTileRows) + o % kTileRows * width;
         for (std::int64_t k = 0; k < call.live.whole * chain.channels + centre; ++k) {
             const C sum = from[k / width * tiles * kTileRows * width + k % width];
             narrow(sum, dw[(o * chain.channels + k % chain.channels) * kernel + k / chain.channels]);
