@@ -68,7 +68,7 @@ struct Run {
 // The output pixels of a batch, counted through over images and rows, over an input of height x width pixels.
 class Grid {
 public:
-    static constexpr std::int64_t kMost = 128;  // pixels asked for at once
+    static constexpr std::int64_t kMost = 256;  // pixels asked for at once
 
     Grid(const View& x, const Chain& chain, std::int64_t stride, std::int64_t out_height, std::int64_t out_width)
         : images_(x.shape[0]),
