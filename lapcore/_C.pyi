@@ -48,6 +48,29 @@ def laplacian_loss(
     loss: int,
     grad: Tensor | None,
 ) -> None: ...
+
+class PixelProgram:
+    def run(
+        self,
+        threads: int,
+        images: int,
+        noise: int,
+        noise_rows: int,
+        given: int,
+        known: int,
+        conditions: Sequence[tuple[int, int, bool]],
+        out: int,
+    ) -> None: ...
+
+def compile_pixel_program(
+    size: tuple[int, int],
+    channels: int,
+    groups: int,
+    maps: Sequence[Sequence[int]],
+    steps: Sequence[Sequence[int]],
+    head: tuple[bool, int, int],
+) -> PixelProgram: ...
+def categorical(dtype: int, threads: int, rows: int, levels: int, logits: int, u: int, indices: int) -> None: ...
 def random_draw(
     distribution: int, dtype: int, threads: int, seeds: Seeds, rows: int, length: int, out: int
 ) -> None: ...
@@ -83,6 +106,7 @@ def parzen_log_likelihood(
     dtype: int, threads: int, x: Tensor, samples: Tensor, sigmas: Sequence[float], result: int
 ) -> None: ...
 def vector_quantize(dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int) -> None: ...
+
 Live = tuple[int, Sequence[int]]  # how many taps are whole, the input channels of the next for each output channel
 
 def masked_conv2d(

@@ -8,6 +8,7 @@
 #include "cpu/likelihood.h"
 #include "cpu/masked_conv.h"
 #include "cpu/parzen.h"
+#include "cpu/pixelcnn_sampler.h"
 #include "cpu/pyramid.h"
 #include "cpu/random.h"
 #include "cpu/vector_quantize.h"
@@ -23,6 +24,7 @@ struct Kernels {
     const ParzenKernels& parzen;
     const LikelihoodKernels& likelihood;
     const MaskedConvKernels& masked_conv;
+    const PixelcnnSamplerKernels& pixelcnn_sampler;
 };
 
 const Kernels& kernels();
