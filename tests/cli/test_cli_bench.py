@@ -276,7 +276,8 @@ def test_report_json_and_plot(lapcore, tmp_path):
     [
         (
             ["nothing"],
-            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, pixelcnn-sampler)",
+            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, "
+            "pixelcnn-sampler)",
         ),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),
