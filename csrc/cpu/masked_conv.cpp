@@ -38,24 +38,25 @@ public:
     Packed(int threads, const Weights<T>& weights, const Chain& chain, const std::vector<std::int64_t>& depths)
         : places_(depths.size()) {
         const std::vector<std::int64_t> order = sorted_by(depths);
-        std::vector<std::int64_t> channels;  // of the rows, -1 where there is none
+        std::vector<std::int64_t> channels;  // of the rows
         for (const std::int64_t o : order) {
             const std::int64_t depth = depths[std::size_t(o)];
             if (depths_.empty() || depth != depths_.back() || channels.size() % kTileRows == 0) {
                 channels.resize(depths_.size() * kTileRows, -1);
                 depths_.push_back(depth);
+                rows_.push_back(0);
             }
             places_[std::size_t(o)] = std::int64_t(channels.size());
             channels.push_back(o);
+            ++rows_.back();
         }
         channels.resize(depths_.size() * kTileRows, -1);
         tile_ = blocks_of(depth()) * kBlock;
         packed_ = Buffer<C>(tiles() * tile_);
         parallel_for(tiles(), threads, [&](std::int64_t t) {
             const std::int64_t* const of_tile = channels.data() + t * kTileRows;
-            const std::int64_t count = std::find(of_tile, of_tile + kTileRows, -1) - of_tile;
-            pack_rows(count, kTileRows, depths_[std::size_t(t)], tile_, kBlock, packed_.get() + t * tile_,
-                      [&](std::int64_t r, std::int64_t first, std::int64_t n, C* to) {
+            pack_rows(rows_[std::size_t(t)], kTileRows, depths_[std::size_t(t)], tile_, kBlock,
+                      packed_.get() + t * tile_, [&](std::int64_t r, std::int64_t first, std::int64_t n, C* to) {
                           read(weights, chain, of_tile[r], first, n, to);
                       });
         });
@@ -70,7 +71,9 @@ public:
     void go_on(std::int64_t t, const C* patches, std::int64_t first, std::int64_t end, Tile<C>& sums) const {
         if (first == 0) sums = Tile<C>{};
         const std::int64_t n = std::min(end, depths_[std::size_t(t)]) - first;
-        if (n > 0) add_product(packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n, sums);
+        if (n <= 0) return;
+        add_product(rows_[std::size_t(t)], packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n,
+                    sums);
     }
 
 private:
@@ -82,7 +85,8 @@ private:
         });
     }
 
-    std::vector<std::int64_t> places_, depths_;  // of the output channels, and of the tiles
+    std::vector<std::int64_t> places_;         // of the output channels
+    std::vector<std::int64_t> depths_, rows_;  // of the tiles: of the chain, and how many are output channels
     std::int64_t tile_ = 0;
     Buffer<C> packed_;
 };
@@ -108,7 +112,7 @@ void product(int threads, const Packed<T>& weights, const Patches<T>& patches, c
         for (std::int64_t k = 0; k == 0 || k < weights.depth(); k += kSpan) {
             const std::int64_t end = std::min(k + kSpan, weights.depth());
             over_panels([&](std::int64_t pixel, std::int64_t count, Tile<C>* of_panel) {
-                patches.rows(pixel, count, k, end, panel.get(), width);
+                patches.template rows<width>(pixel, count, k, end, panel.get());
                 for (std::int64_t t = 0; t < tiles; ++t) weights.go_on(t, panel.get(), k, end, of_panel[t]);
             });
         }

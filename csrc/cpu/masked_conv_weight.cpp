@@ -28,6 +28,8 @@ public:
         : data_(static_cast<const T*>(grad.data)), channels_(grad.shape[1]), plane_(grad.height() * grad.width()) {}
 
     std::int64_t tiles() const { return tiles_of(channels_); }
+    // How many of a tile's rows are output channels.
+    std::int64_t rows(std::int64_t tile) const { return std::min(kTileRows, channels_ - tile * kTileRows); }
 
     // `count` pixels from `pixel` on as tiles of output channels, each of kBlockPixels; zeros beyond.
     void pack(std::int64_t pixel, std::int64_t count, C* to) const {
@@ -133,7 +135,8 @@ void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>
                 patches.columns(pixel_of(b), count_of(b), k, std::min(depth, k + width), panel.get());
                 for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
                     Tile<C> tile{};
-                    add_product(packed + b * block + t * tile_size, kBlock, panel.get(), count_of(b), tile);
+                    add_product(gradient.rows(t), packed + b * block + t * tile_size, kBlock, panel.get(), count_of(b),
+                                tile);
                     Tile<C>& sum = sums[column * tiles + t];
                     for (std::int64_t r = 0; r < kTileRows; ++r) {
                         for (std::int64_t v = 0; v < kTileVectors; ++v) sum.rows[r][v] += tile.rows[r][v];

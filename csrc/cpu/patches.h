@@ -138,15 +138,42 @@ private:
     std::int64_t images_, height_, width_, stride_, out_height_, out_width_;
 };
 
-// The first n lanes to another place, n <= kLanes.
+// Some lanes side by side, to be read where they lie without touching what is beside them.
 template <class C>
-LAPCORE_INLINE void copy_first(const C* from, std::int64_t n, C* to) {
-#if defined(__AVX512BW__)
-    store_first(to, load_first(from, n), n);
+class SomeLanes {
+public:
+    SomeLanes() = default;
+    SomeLanes(std::int64_t first, std::int64_t n) {
+#if defined(__AVX512F__)
+        mask_ = ((1u << n) - 1) << first;
 #else
-    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i];
+        for (std::int64_t i = 0; i < kLanes<C>; ++i) mask_[i] = -(i >= first && i < first + n);
 #endif
-}
+    }
+
+    // v with these lanes taken from p, where the vector's first lane would lie.
+    LAPCORE_INLINE Vector<C> merge(Vector<C> v, const C* p) const {
+#if defined(__AVX512F__)
+        if constexpr (sizeof(C) == 4) return Vector<C>(_mm512_mask_loadu_ps(__m512(v), __mmask16(mask_), p));
+        if constexpr (sizeof(C) == 8) return Vector<C>(_mm512_mask_loadu_pd(__m512d(v), __mmask8(mask_), p));
+#elif defined(__AVX2__)
+        if constexpr (sizeof(C) == 4) return mask_ ? Vector<C>(_mm256_maskload_ps(p, __m256i(mask_))) : v;
+        if constexpr (sizeof(C) == 8) return mask_ ? Vector<C>(_mm256_maskload_pd(p, __m256i(mask_))) : v;
+#else
+        for (std::int64_t i = 0; i < kLanes<C>; ++i) {
+            if (mask_[i]) v[i] = p[i];
+        }
+        return v;
+#endif
+    }
+
+private:
+#if defined(__AVX512F__)
+    std::uint32_t mask_;
+#else
+    decltype(Vector<C>{} < Vector<C>{}) mask_;
+#endif
+};
 
 // n numbers of any dtype, side by side.
 template <class T>
@@ -155,7 +182,11 @@ LAPCORE_INLINE void copy_run(const T* from, std::int64_t n, Sum<T>* to) {
     if constexpr (std::is_same_v<T, C>) {
         std::int64_t i = 0;
         for (; i + kLanes<C> <= n; i += kLanes<C>) store(to + i, load(from + i));
-        if (i < n) copy_first(from + i, n - i, to + i);
+#if defined(__AVX512F__)
+        if (i < n) store_first(to + i, load_first(from + i, n - i), n - i);
+#else
+        for (; i < n; ++i) to[i] = from[i];
+#endif
     } else {
         load_row(from, 1, n, to);
     }
@@ -173,43 +204,78 @@ public:
     const Grid& grid() const { return grid_; }
 
     // The numbers [first, end) of the patches of `count` pixels from `pixel` on: of number k those of all pixels side
-    // by side at to + (k - first) * row.
-    void rows(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, C* to,
-              std::int64_t row) const {
+    // by side at to + (k - first) * kWidth. Lanes beyond `count` hold anything.
+    template <std::int64_t kWidth>
+    void rows(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, C* to) const {
+        const bool direct = std::is_same_v<T, C> && grid_.stride() == 1;
         grid_.over_taps(chain_, pixel, count, first, end,
                         [&](const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n) {
-                            for (const Run* run = runs; run < runs + found; ++run) copy(*run, order, n, to, row);
-                            to += n * row;
+                            if (direct) {
+                                for (std::int64_t lane = 0; lane < kWidth; lane += kLanes<C>) {
+                                    copy_vector<kWidth>(runs, found, lane, order, n, to + lane);
+                                }
+                            } else {
+                                for (std::int64_t r = 0; r < found; ++r) copy_run_of<kWidth>(runs[r], order, n, to);
+                            }
+                            to += n * kWidth;
                         });
     }
 
 private:
-    // A run in n channels, which are `row` apart in `to`: vector by vector, each in all channels.
-    void copy(const Run& run, const std::int64_t* order, std::int64_t n, C* to, std::int64_t row) const {
-        const std::int64_t plane = grid_.plane(), stride = grid_.stride();
-        const T* const from =
-            run.input < 0 ? nullptr : data_ + run.input / plane * chain_.channels * plane + run.input % plane;
-        for (std::int64_t i = 0; i < run.count; i += kLanes<C>) {
-            const std::int64_t lanes = std::min(kLanes<C>, run.count - i);
-            C* const at = to + run.lane + i;
-            if (run.input < 0) {
-                for (std::int64_t c = 0; c < n; ++c) store_first(at + c * row, Vector<C>{}, lanes);
-                continue;
-            }
-            if constexpr (std::is_same_v<T, C>) {
-                if (stride == 1 && lanes == kLanes<C>) {
-                    for (std::int64_t c = 0; c < n; ++c) store(at + c * row, load(from + order[c] * plane + i));
-                    continue;
-                }
-                if (stride == 1) {
-                    for (std::int64_t c = 0; c < n; ++c) copy_first(from + order[c] * plane + i, lanes, at + c * row);
-                    continue;
-                }
-            }
-            for (std::int64_t c = 0; c < n; ++c) {
-                load_row(from + order[c] * plane + i * stride, stride, lanes, at + c * row);
+    // Lanes of a vector that are read together, and where its first lane would lie.
+    struct Piece {
+        SomeLanes<C> lanes;
+        std::int64_t offset;
+    };
+
+    // The vector at `lane` in n channels, which are kWidth apart in `to`.
+    template <std::int64_t kWidth>
+    void copy_vector(const Run* runs, std::int64_t found, std::int64_t lane, const std::int64_t* order, std::int64_t n,
+                     C* to) const {
+        Piece pieces[kLanes<C>];
+        std::int64_t count = 0;
+        for (const Run* run = runs; run < runs + found; ++run) {
+            const std::int64_t begin = std::max(run->lane, lane),
+                               end = std::min(run->lane + run->count, lane + kLanes<C>);
+            if (run->input >= 0 && begin < end) {
+                pieces[count++] = {{begin - lane, end - begin}, offset_of(run->input) + lane - run->lane};
             }
         }
+        const C* const data = reinterpret_cast<const C*>(data_);
+        const std::int64_t plane = grid_.plane();
+        if (count == 1) {
+            const Piece only = pieces[0];
+            for (std::int64_t c = 0; c < n; ++c) {
+                store(to + c * kWidth, only.lanes.merge(Vector<C>{}, data + only.offset + order[c] * plane));
+            }
+            return;
+        }
+        for (std::int64_t c = 0; c < n; ++c) {
+            Vector<C> v{};
+            for (const Piece* piece = pieces; piece < pieces + count; ++piece) {
+                v = piece->lanes.merge(v, data + piece->offset + order[c] * plane);
+            }
+            store(to + c * kWidth, v);
+        }
+    }
+
+    // A run in n channels.
+    template <std::int64_t kWidth>
+    void copy_run_of(const Run& run, const std::int64_t* order, std::int64_t n, C* to) const {
+        for (std::int64_t c = 0; c < n; ++c) {
+            C* const at = to + c * kWidth + run.lane;
+            if (run.input < 0) {
+                std::fill_n(at, run.count, C{});
+            } else {
+                const T* const from = data_ + offset_of(run.input) + order[c] * grid_.plane();
+                load_row(from, grid_.stride(), run.count, at);
+            }
+        }
+    }
+
+    // Where a pixel of the input lies in the first channel.
+    std::int64_t offset_of(std::int64_t input) const {
+        return input / grid_.plane() * chain_.channels * grid_.plane() + input % grid_.plane();
     }
 
     const T* data_;
