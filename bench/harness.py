@@ -96,7 +96,7 @@ class Case:
     operations: int = 0
     peaks: bool = False
     least_samples: int = LEAST_SAMPLES
-    repeats: dict[str, int] = field(default_factory=dict)
+    repeats: Mapping[str, int] = field(default_factory=dict)
 
 
 Build = Callable[[], Case]
@@ -131,6 +131,7 @@ LIBRARIES: dict[str, str | None] = {
     "kornia-rs": "kornia_rs.imgproc",
     "scikit-image": "skimage.transform",
     "torch eager": None,
+    "torch cropped": None,
     "torch.compile": None,
     "RIFE's loss": None,
 }

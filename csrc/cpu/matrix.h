@@ -54,9 +54,11 @@ struct Tile {
 };
 
 // c += a b over `depth` steps; a: the first block of some rows, the others `stride` apart; b: (depth, kTileColumns).
-template <class C>
+// Of the tile's first kRows rows.
+template <std::int64_t kRows = kTileRows, class C>
 LAPCORE_INLINE void multiply(const C* a, std::int64_t stride, const C* b, std::int64_t depth, Tile<C>& c) {
-    Tile<C> sums = c;
+    Vector<C> sums[kRows][kTileVectors];
+    std::copy_n(&c.rows[0][0], kRows * kTileVectors, &sums[0][0]);
     for (; depth > 0; depth -= kDepth, a += stride) {
         const std::int64_t n = std::min(depth, kDepth);
         for (std::int64_t k = 0; k < n; ++k, b += kTileColumns<C>) {
@@ -64,16 +66,32 @@ LAPCORE_INLINE void multiply(const C* a, std::int64_t stride, const C* b, std::i
 #pragma GCC unroll 16
             for (std::int64_t v = 0; v < kTileVectors; ++v) factors[v] = load(b + v * kLanes<C>);
 #pragma GCC unroll 16
-            for (std::int64_t r = 0; r < kTileRows; ++r) {
+            for (std::int64_t r = 0; r < kRows; ++r) {
                 const Vector<C> factor = broadcast(a[r * kDepth + k]);
 #pragma GCC unroll 16
                 for (std::int64_t v = 0; v < kTileVectors; ++v) {
-                    sums.rows[r][v] = multiply_add<C>(factor, factors[v], sums.rows[r][v]);
+                    sums[r][v] = multiply_add<C>(factor, factors[v], sums[r][v]);
                 }
             }
         }
     }
-    c = sums;
+    std::copy_n(&sums[0][0], kRows * kTileVectors, &c.rows[0][0]);
+}
+
+// The same as a call: among much other code GCC keeps the loop's pointers in memory, which takes twice the time.
+template <std::int64_t kRows, class C>
+__attribute__((noinline)) void add_product(const C* a, std::int64_t stride, const C* b, std::int64_t depth,
+                                           Tile<C>& c) {
+    multiply<kRows>(a, stride, b, depth, c);
+}
+
+// Of the first `rows` rows at least.
+template <class C>
+void add_product(std::int64_t rows, const C* a, std::int64_t stride, const C* b, std::int64_t depth, Tile<C>& c) {
+    constexpr std::int64_t third = kTileRows / 3;
+    if (rows <= third) return add_product<third>(a, stride, b, depth, c);
+    if (rows <= 2 * third) return add_product<2 * third>(a, stride, b, depth, c);
+    add_product<kTileRows>(a, stride, b, depth, c);
 }
 
 inline std::int64_t blocks_of(std::int64_t depth) { return (depth + kDepth - 1) / kDepth; }

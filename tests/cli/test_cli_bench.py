@@ -22,12 +22,13 @@ from bench import (
     gpu_pyramid,
     harness,
     likelihood,
+    masked_conv,
     parzen,
     peers,
-    pixelcnn_sampler,
     plot,
     pyramid,
     random,
+    sampling,
     report,
     vector_quantize,
 )
@@ -66,8 +67,14 @@ SMALL = {
     "draws of a mixture": partial(likelihood.draw, shape=SHAPE, k=2),
     "bits": partial(random.case, op="random.bits"),
     "nearest codes": partial(vector_quantize.case, rows=70, codes=9, size=5),
-    "categorical": partial(pixelcnn_sampler.draws, rows=9, levels=5),
-    "images of a PixelCNN": partial(pixelcnn_sampler.sampling, make=tiny_pixelcnn, images=2),
+    "categorical": partial(sampling.draws, rows=9, levels=5),
+    "images of a PixelCNN": partial(sampling.sampling, make=tiny_pixelcnn, images=2),
+    "masked convolution": partial(masked_conv.convolution, shape=(2, 3, 7, 6), outputs=5, kernel=3, mask="B"),
+    "masked convolution and gradient": partial(
+        masked_conv.convolution, shape=(2, 3, 7, 6), outputs=5, kernel=3, mask="A", backward=True
+    ),
+    "gates": partial(masked_conv.activation, op="gated_activation", shape=(2, 4, 5)),
+    "concatenated ELUs and gradient": partial(masked_conv.activation, op="concat_elu", shape=(2, 3, 5), backward=True),
     "Parzen windows": partial(parzen.case, rows=20, count=30, size=12, sigmas=[0.3, 1.0]),
 }
 
@@ -274,8 +281,8 @@ def test_report_json_and_plot(lapcore, tmp_path):
     [
         (
             ["nothing"],
-            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen, "
-            "pixelcnn-sampler)",
+            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, "
+            "sampling)",
         ),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),
@@ -291,7 +298,7 @@ def test_bad_usage(arguments, message, capsys):
     [
         (
             ["--only", "no such case"],
-            "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen, pixelcnn_sampler has this in its name",
+            "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen, masked_conv, sampling has this in its name",
         ),
         (["--plot", "a.txt"], "expected a name that ends in one of"),
     ],
