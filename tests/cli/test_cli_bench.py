@@ -28,8 +28,8 @@ from bench import (
     plot,
     pyramid,
     random,
-    sampling,
     report,
+    sampling,
     vector_quantize,
 )
 from bench.harness import Case, Measured, Peers
