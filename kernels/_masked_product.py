@@ -1,0 +1,218 @@
+"""Masked convolutions as matrix products on tensor cores, without the taps that a mask forbids.
+
+Images are rows: row (n H + i) W + j is pixel (i, j) of image n, its channels beside each other. The live taps of every mask are
+the first ones in raster order, so a product over k = tap * channels + channel is as long as they are. Of the last, the centre,
+colour groups may see a part of the channels only, always the first ones: the columns of a group end their product there, and a
+program has columns of one group. So what is masked is not multiplied, and no product is for nothing.
+
+The gradient at the image is the same product over the gradient's rows, taps mirrored. There it is the last outputs that see an
+input at the centre; its rows are therefore turned round (REVERSED). PAIRS: channels are two halves that are grouped alike; a
+channel of the one stands before its partner of the other.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ._arithmetic import INTERPRETED, rounded
+from ._gates import gated
+
+
+@triton.jit
+def channel_of(place, channels, PAIRS: tl.constexpr, REVERSED: tl.constexpr):
+    """Which channel stands there."""
+    half = channels // 2 if PAIRS else channels
+    unit = place // 2 if PAIRS else place
+    if REVERSED:
+        unit = half - 1 - unit
+    return unit + place % 2 * half if PAIRS else unit
+
+
+@triton.jit
+def column_of(local, group, channels, GROUPS: tl.constexpr, PAIRS: tl.constexpr):
+    """The channel of a group's column, and which of its columns there are."""
+    half = channels // 2 if PAIRS else channels
+    first = tl.cdiv(group * half, GROUPS)
+    last = tl.cdiv((group + 1) * half, GROUPS)
+    unit = first + (local // 2 if PAIRS else local)
+    return unit + local % 2 * half if PAIRS else unit, unit < last
+
+
+@triton.jit
+def of_group(values, group, GROUPS: tl.constexpr):
+    value = values[0]
+    for i in tl.static_range(1, GROUPS):
+        value = tl.where(group == i, values[i], value)
+    return value
+
+
+@triton.jit
+def pixel_of(index, height, width):
+    """Image, row and column of pixels."""
+    row = index // width
+    return row // height, row % height, index % width
+
+
+@triton.jit
+def gathered(
+    source, pixel, used, k, channels, height, width,
+    KW: tl.constexpr, ABOVE: tl.constexpr, LEFT: tl.constexpr, STRIDE: tl.constexpr, ADJOINT: tl.constexpr,
+):  # fmt: skip
+    """Pixels by k: the channel k % channels of what tap k // channels of each pixel reads, 0 outside the image."""
+    tap = k // channels
+    down, right = (tap // KW - ABOVE)[None, :], (tap % KW - LEFT)[None, :]
+    image, row, column = pixel[0][:, None], pixel[1][:, None], pixel[2][:, None]
+    if ADJOINT:
+        row, column = row - down, column - right
+        inside = used & (row >= 0) & (column >= 0)
+        if STRIDE == 2:
+            inside &= (row % 2 == 0) & (column % 2 == 0)
+            row, column = row // 2, column // 2
+    else:
+        row, column = row * STRIDE + down, column * STRIDE + right
+        inside = used & (row >= 0) & (column >= 0)
+    inside &= (row < height) & (column < width)
+    at = ((image * height + row) * width + column) * channels + (k % channels)[None, :]
+    return tl.load(source + at, mask=inside, other=0)
+
+
+@triton.jit
+def multiplied(a, b, total, PRECISION: tl.constexpr):
+    if INTERPRETED:  # which multiplies the bits of bfloat16
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, total, input_precision=PRECISION)
+
+
+@triton.jit
+def rows_kernel(
+    out_ptr, x_ptr, pixels, channels, size, x_image, x_channel, x_pixel,
+    PAIRS: tl.constexpr, REVERSED: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Images of `size` pixels as rows."""
+    m = tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = (m < pixels)[:, None] & (c < channels)[None, :]
+    channel = channel_of(c, channels, PAIRS, REVERSED).to(tl.int64)
+    pixel_at = (m // size).to(tl.int64) * x_image + (m % size).to(tl.int64) * x_pixel
+    x = tl.load(x_ptr + pixel_at[:, None] + (channel * x_channel)[None, :], mask=inside, other=0)
+    tl.store(out_ptr + m[:, None] * channels + c[None, :], x, mask=inside)
+
+
+@triton.jit(do_not_specialize=["ends"])
+def pack_kernel(
+    out_ptr, weight_ptr, ends, inner, outer, s_inner, s_outer, s_row, s_column,
+    GROUPS: tl.constexpr, WIDTH: tl.constexpr, KW: tl.constexpr, INNER_PAIRS: tl.constexpr, REVERSED: tl.constexpr,
+    OUTER_PAIRS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """The weight, k by the columns of all groups, WIDTH for each; 0 at what is masked and beside what there is."""
+    k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
+    TILES: tl.constexpr = WIDTH // BLOCK_N
+    group = tl.program_id(1) // TILES
+    local = tl.program_id(1) % TILES * BLOCK_N + tl.arange(0, BLOCK_N)
+    channel, there = column_of(local, group, outer, GROUPS, OUTER_PAIRS)
+    tap = k // inner
+    at = channel_of(k % inner, inner, INNER_PAIRS, REVERSED) * s_inner + tap // KW * s_row + tap % KW * s_column
+    live = (k < of_group(ends, group, GROUPS))[:, None] & there[None, :]
+    value = tl.load(weight_ptr + at[:, None] + (channel * s_outer)[None, :], mask=live, other=0)
+    column = group * WIDTH + local
+    tl.store(out_ptr + k[:, None] * (GROUPS * WIDTH) + column[None, :], value)
+
+
+@triton.jit(do_not_specialize=["ends"])
+def product_kernel(
+    out_ptr, source_ptr, packed_ptr, bias_ptr, condition, ends,
+    pixels, channels, height, width, out_channels, out_height, out_width,
+    GROUPS: tl.constexpr, WIDTH: tl.constexpr, PAIRS: tl.constexpr, KW: tl.constexpr, ABOVE: tl.constexpr,
+    LEFT: tl.constexpr, STRIDE: tl.constexpr, ADJOINT: tl.constexpr, ACTIVATION: tl.constexpr,
+    PRECISION: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """out (N, outputs, H', W') = activation(rows of source . packed + bias + condition); bias and condition may be None.
+
+    Programs of the same pixels follow each other: what they read of the source, all but the first find in L2.
+    """
+    TILES: tl.constexpr = WIDTH // BLOCK_N
+    tile = tl.program_id(0) % (GROUPS * TILES)
+    m = (tl.program_id(0) // (GROUPS * TILES)).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
+    used = (m < pixels)[:, None]
+    pixel = pixel_of(m, out_height, out_width)
+    group = tile // TILES
+    end = of_group(ends, group, GROUPS)
+    whole = end // BLOCK_K * BLOCK_K
+    packed_at = packed_ptr + tile * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for start in range(0, whole, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        a = gathered(source_ptr, pixel, used, k, channels, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
+        b = tl.load(packed_at + k[:, None] * (GROUPS * WIDTH))
+        total = multiplied(a, b, total, PRECISION)
+    for start in tl.range(whole, end, BLOCK_K, num_stages=1):
+        k = start + tl.arange(0, BLOCK_K)
+        live = used & (k < end)[None, :]
+        a = gathered(source_ptr, pixel, live, k, channels, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
+        b = tl.load(packed_at + k[:, None] * (GROUPS * WIDTH))
+        total = multiplied(a, b, total, PRECISION)
+
+    local = tile % TILES * BLOCK_N + tl.arange(0, BLOCK_N)
+    channel, there = column_of(local, group, out_channels, GROUPS, PAIRS)
+    size = out_height * out_width
+    image, place = (m // size).to(tl.int64), m % size
+    if bias_ptr is not None:
+        total += tl.load(bias_ptr + channel, mask=there, other=0).to(tl.float32)[None, :]
+    if condition is not None:
+        at = (image * condition[1] + place * condition[3])[:, None] + (channel * condition[2])[None, :]
+        total += tl.load(condition[0] + at, mask=used & there[None, :], other=0).to(tl.float32)
+    if ACTIVATION == "relu":
+        total = tl.where(total < 0, 0.0, total)
+    if ACTIVATION == "gated":
+        a, b = tl.split(tl.reshape(total, (BLOCK_M, BLOCK_N // 2, 2)))
+        total = gated(a, b, True)
+        out_channels //= 2
+        local = tile % TILES * (BLOCK_N // 2) + tl.arange(0, BLOCK_N // 2)
+        channel, there = column_of(local, group, out_channels, GROUPS, False)
+    at = (image * out_channels * size + place)[:, None] + (channel.to(tl.int64) * size)[None, :]
+    tl.store(out_ptr + at, rounded(total, out_ptr.dtype.element_ty), mask=used & there[None, :])
+
+
+@triton.jit
+def weight_kernel(
+    parts_ptr, source_ptr, grad_ptr, pixels, share, depth, channels, height, width, outputs, out_height, out_width,
+    KW: tl.constexpr, ABOVE: tl.constexpr, LEFT: tl.constexpr, STRIDE: tl.constexpr,
+    PRECISION: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """parts[split, k, output]: the sum over a split's pixels of what k reads times the gradient's rows."""
+    split = tl.program_id(2)
+    k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
+    output = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    begin = split.to(INDEX) * share
+    total = tl.zeros((BLOCK_K, BLOCK_N), tl.float32)
+    for start in range(0, share, BLOCK_M):
+        m = begin + start + tl.arange(0, BLOCK_M)
+        used = (m < pixels)[:, None]
+        pixel = pixel_of(m, out_height, out_width)
+        live = used & (k < depth)[None, :]
+        a = gathered(source_ptr, pixel, live, k, channels, height, width, KW, ABOVE, LEFT, STRIDE, False)
+        at = m[:, None] * outputs + output[None, :]
+        b = tl.load(grad_ptr + at, mask=used & (output < outputs)[None, :], other=0)
+        total = multiplied(tl.trans(a), b, total, PRECISION)
+    at = (split.to(tl.int64) * depth + k)[:, None] * outputs + output[None, :]
+    tl.store(parts_ptr + at, total, mask=(k < depth)[:, None] & (output < outputs)[None, :])
+
+
+@triton.jit(do_not_specialize=["ends", "splits"])
+def weight_sum_kernel(
+    d_weight_ptr, parts_ptr, ends, splits, depth, channels, outputs, taps,
+    GROUPS: tl.constexpr, PAIRS: tl.constexpr, REVERSED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """d_weight (outputs, channels, taps), contiguous: the sums of the parts in their order, 0 at what is masked."""
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    k, inside = index // outputs, index < depth * outputs
+    output = channel_of(index % outputs, outputs, PAIRS, REVERSED)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for _ in range(splits):
+        total += tl.load(parts_ptr + index, mask=inside, other=0)
+        parts_ptr += depth * outputs
+    half = outputs // 2 if PAIRS else outputs
+    total = tl.where(k < of_group(ends, output % half * GROUPS // half, GROUPS), total, 0.0)
+    at = (output * channels + k % channels) * taps + k // channels
+    tl.store(d_weight_ptr + at, rounded(total, d_weight_ptr.dtype.element_ty), mask=inside)
