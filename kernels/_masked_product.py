@@ -119,6 +119,22 @@ def pack_kernel(
     tl.store(out_ptr + k[:, None] * (GROUPS * WIDTH) + column[None, :], value)
 
 
+@triton.jit
+def finished(total, bias_ptr, condition, image, place, channel, used, there, ACTIVATION: tl.constexpr):
+    if bias_ptr is not None:
+        total += tl.load(bias_ptr + channel, mask=there, other=0).to(tl.float32)[None, :]
+    if condition is not None:
+        at = (image * condition[1] + place * condition[3])[:, None] + (channel * condition[2])[None, :]
+        total += tl.load(condition[0] + at, mask=used & there[None, :], other=0).to(tl.float32)
+    return tl.where(total < 0, 0.0, total) if ACTIVATION == "relu" else total
+
+
+@triton.jit
+def put(out_ptr, x, image, place, channel, used, there, size):
+    at = (image * size + place)[:, None] + (channel.to(tl.int64) * size)[None, :]
+    tl.store(out_ptr + at, rounded(x, out_ptr.dtype.element_ty), mask=used & there[None, :])
+
+
 @triton.jit(do_not_specialize=["ends"])
 def product_kernel(
     out_ptr, source_ptr, packed_ptr, bias_ptr, condition, ends,
@@ -153,25 +169,23 @@ def product_kernel(
         b = tl.load(packed_at + k[:, None] * (GROUPS * WIDTH))
         total = multiplied(a, b, total, PRECISION)
 
-    local = tile % TILES * BLOCK_N + tl.arange(0, BLOCK_N)
-    channel, there = column_of(local, group, out_channels, GROUPS, PAIRS)
     size = out_height * out_width
-    image, place = (m // size).to(tl.int64), m % size
-    if bias_ptr is not None:
-        total += tl.load(bias_ptr + channel, mask=there, other=0).to(tl.float32)[None, :]
-    if condition is not None:
-        at = (image * condition[1] + place * condition[3])[:, None] + (channel * condition[2])[None, :]
-        total += tl.load(condition[0] + at, mask=used & there[None, :], other=0).to(tl.float32)
-    if ACTIVATION == "relu":
-        total = tl.where(total < 0, 0.0, total)
-    if ACTIVATION == "gated":
+    image, place, local = (m // size).to(tl.int64), m % size, tile % TILES
+    if PAIRS:
+        half = out_channels // 2
+        unit, there = column_of(local * (BLOCK_N // 2) + tl.arange(0, BLOCK_N // 2), group, half, GROUPS, False)
         a, b = tl.split(tl.reshape(total, (BLOCK_M, BLOCK_N // 2, 2)))
-        total = gated(a, b, True)
-        out_channels //= 2
-        local = tile % TILES * (BLOCK_N // 2) + tl.arange(0, BLOCK_N // 2)
-        channel, there = column_of(local, group, out_channels, GROUPS, False)
-    at = (image * out_channels * size + place)[:, None] + (channel.to(tl.int64) * size)[None, :]
-    tl.store(out_ptr + at, rounded(total, out_ptr.dtype.element_ty), mask=used & there[None, :])
+        a = finished(a, bias_ptr, condition, image, place, unit, used, there, ACTIVATION)
+        b = finished(b, bias_ptr, condition, image, place, unit + half, used, there, ACTIVATION)
+        if ACTIVATION == "gated":
+            put(out_ptr, gated(a, b, True), image * half, place, unit, used, there, size)
+        else:
+            put(out_ptr, a, image * out_channels, place, unit, used, there, size)
+            put(out_ptr, b, image * out_channels, place, unit + half, used, there, size)
+    else:
+        channel, there = column_of(local * BLOCK_N + tl.arange(0, BLOCK_N), group, out_channels, GROUPS, False)
+        total = finished(total, bias_ptr, condition, image, place, channel, used, there, ACTIVATION)
+        put(out_ptr, total, image * out_channels, place, channel, used, there, size)
 
 
 @triton.jit

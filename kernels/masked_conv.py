@@ -33,6 +33,9 @@ BLOCK = 1024  # elements, for what is no product
 PROGRAMS, LEAST_SHARE = 512, 1024  # of the gradient at the weight: about how many, each of so many pixels at least
 
 
+FUSING = {"enable_fp_fusion": True}
+
+
 class Tile(NamedTuple):
     """Of a product: rows, columns, and depth of a step."""
 
@@ -44,7 +47,7 @@ class Tile(NamedTuple):
     precision: str = "ieee"
 
     def options(self) -> dict[str, object]:
-        return {"PRECISION": self.precision, "num_warps": self.num_warps, "num_stages": self.num_stages}
+        return {"PRECISION": self.precision, "num_warps": self.num_warps, "num_stages": self.num_stages} | FUSING
 
 
 class Live(NamedTuple):
@@ -114,7 +117,7 @@ def rows_of(x: Tensor, pairs: bool = False, reverse: bool = False) -> Tensor:
     block_c = min(64, triton.next_power_of_2(channels))
     rows_kernel[(triton.cdiv(len(rows), 64), triton.cdiv(channels, block_c))](
         rows, flat, len(rows), channels, height * width, *flat.stride(),
-        PAIRS=pairs, REVERSED=reverse, INDEX=index_type(rows.numel()), BLOCK_M=64, BLOCK_C=block_c, num_warps=4,
+        PAIRS=pairs, REVERSED=reverse, INDEX=index_type(rows.numel()), BLOCK_M=64, BLOCK_C=block_c, num_warps=4, **FUSING,
     )  # fmt: skip
     return rows
 
@@ -145,7 +148,7 @@ def multiply(
     pack_kernel[(depth // tile.k, groups * width // tile.n)](
         packed, weight, ends, channels, columns, weight.stride(inner), weight.stride(outer), *weight.stride()[2:],
         **by_groups, REVERSED=adjoint and groups > 1, INNER_PAIRS=pairs and adjoint, OUTER_PAIRS=pairs and not adjoint,
-        BLOCK_K=tile.k, BLOCK_N=tile.n, num_warps=tile.num_warps,
+        BLOCK_K=tile.k, BLOCK_N=tile.n, num_warps=tile.num_warps, **FUSING,
     )  # fmt: skip
     n, (out_height, out_width) = len(out), out.shape[2:]
     pixels = n * out_height * out_width
@@ -241,7 +244,7 @@ def weight_gradient(
     )  # fmt: skip
     weight_sum_kernel[(triton.cdiv(depth * outputs, BLOCK),)](
         d_weight, parts, ends, splits, depth, channels, outputs, kernel_height * kernel_width,
-        GROUPS=live.groups, PAIRS=live.pairs, REVERSED=live.groups > 1, BLOCK=BLOCK, num_warps=4,
+        GROUPS=live.groups, PAIRS=live.pairs, REVERSED=live.groups > 1, BLOCK=BLOCK, num_warps=4, **FUSING,
     )  # fmt: skip
     return d_weight
 
@@ -278,6 +281,6 @@ def elementwise(
     with torch.cuda.device_of(out):
         kernel[(len(out) * triton.cdiv(length, BLOCK),)](
             out, *(x.contiguous() for x in inputs), length, **constants,
-            COMPUTE=accumulator(out), INDEX=index_type(2 * count), BLOCK=BLOCK, num_warps=4,
+            COMPUTE=accumulator(out), INDEX=index_type(2 * count), BLOCK=BLOCK, num_warps=4, **FUSING,
         )  # fmt: skip
     return out
