@@ -56,11 +56,11 @@ def pixel_of(index, height, width):
 
 @triton.jit
 def gathered(
-    source, pixel, used, k, channels, height, width,
+    source, pixel, used, k, CHANNELS: tl.constexpr, height, width,
     KW: tl.constexpr, ABOVE: tl.constexpr, LEFT: tl.constexpr, STRIDE: tl.constexpr, ADJOINT: tl.constexpr,
 ):  # fmt: skip
-    """Pixels by k: the channel k % channels of what tap k // channels of each pixel reads, 0 outside the image."""
-    tap = k // channels
+    """Pixels by k: the channel k % of what tap k // CHANNELS of each pixel reads, 0 outside the image."""
+    tap = k // CHANNELS
     down, right = (tap // KW - ABOVE)[None, :], (tap % KW - LEFT)[None, :]
     image, row, column = pixel[0][:, None], pixel[1][:, None], pixel[2][:, None]
     if ADJOINT:
@@ -73,7 +73,7 @@ def gathered(
         row, column = row * STRIDE + down, column * STRIDE + right
         inside = used & (row >= 0) & (column >= 0)
     inside &= (row < height) & (column < width)
-    at = ((image * height + row) * width + column) * channels + (k % channels)[None, :]
+    at = ((image * height + row) * width + column) * CHANNELS + (k % CHANNELS)[None, :]
     return tl.load(source + at, mask=inside, other=0)
 
 
@@ -138,8 +138,8 @@ def put(out_ptr, x, image, place, channel, used, there, size):
 @triton.jit(do_not_specialize=["ends"])
 def product_kernel(
     out_ptr, source_ptr, packed_ptr, bias_ptr, condition, ends,
-    pixels, channels, height, width, out_channels, out_height, out_width,
-    GROUPS: tl.constexpr, WIDTH: tl.constexpr, PAIRS: tl.constexpr, KW: tl.constexpr, ABOVE: tl.constexpr,
+    pixels, height, width, out_channels, out_height, out_width,
+    CHANNELS: tl.constexpr, GROUPS: tl.constexpr, WIDTH: tl.constexpr, PAIRS: tl.constexpr, KW: tl.constexpr, ABOVE: tl.constexpr,
     LEFT: tl.constexpr, STRIDE: tl.constexpr, ADJOINT: tl.constexpr, ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -159,13 +159,13 @@ def product_kernel(
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for start in range(0, whole, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
-        a = gathered(source_ptr, pixel, used, k, channels, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
+        a = gathered(source_ptr, pixel, used, k, CHANNELS, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
         b = tl.load(packed_at + k[:, None] * (GROUPS * WIDTH))
         total = multiplied(a, b, total, PRECISION)
     for start in tl.range(whole, end, BLOCK_K, num_stages=1):
         k = start + tl.arange(0, BLOCK_K)
         live = used & (k < end)[None, :]
-        a = gathered(source_ptr, pixel, live, k, channels, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
+        a = gathered(source_ptr, pixel, live, k, CHANNELS, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
         b = tl.load(packed_at + k[:, None] * (GROUPS * WIDTH))
         total = multiplied(a, b, total, PRECISION)
 
@@ -190,7 +190,8 @@ def product_kernel(
 
 @triton.jit
 def weight_kernel(
-    parts_ptr, source_ptr, grad_ptr, pixels, share, depth, channels, height, width, outputs, out_height, out_width,
+    parts_ptr, source_ptr, grad_ptr, pixels, share, depth, height, width, outputs,
+    CHANNELS: tl.constexpr, OUT_HEIGHT: tl.constexpr, OUT_WIDTH: tl.constexpr,
     KW: tl.constexpr, ABOVE: tl.constexpr, LEFT: tl.constexpr, STRIDE: tl.constexpr,
     PRECISION: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -203,9 +204,9 @@ def weight_kernel(
     for start in range(0, share, BLOCK_M):
         m = begin + start + tl.arange(0, BLOCK_M)
         used = (m < pixels)[:, None]
-        pixel = pixel_of(m, out_height, out_width)
+        pixel = pixel_of(m, OUT_HEIGHT, OUT_WIDTH)  # at every step: constants, which divide fast
         live = used & (k < depth)[None, :]
-        a = gathered(source_ptr, pixel, live, k, channels, height, width, KW, ABOVE, LEFT, STRIDE, False)
+        a = gathered(source_ptr, pixel, live, k, CHANNELS, height, width, KW, ABOVE, LEFT, STRIDE, False)
         at = m[:, None] * outputs + output[None, :]
         b = tl.load(grad_ptr + at, mask=used & (output < outputs)[None, :], other=0)
         total = multiplied(tl.trans(a), b, total, PRECISION)

@@ -154,9 +154,9 @@ def multiply(
     pixels = n * out_height * out_width
     product_kernel[(triton.cdiv(pixels, tile.m) * groups * (width // tile.n),)](
         out, source, packed, bias, condition, ends,
-        pixels, channels, *size, columns, out_height, out_width,
-        **by_groups, PAIRS=pairs and not adjoint, ABOVE=kernel_height // 2, LEFT=kernel_width // 2, STRIDE=stride,
-        ADJOINT=adjoint, ACTIVATION=activation, INDEX=index_type(source.numel(), pixels),
+        pixels, *size, columns, out_height, out_width, CHANNELS=channels, **by_groups,
+        PAIRS=pairs and not adjoint, ABOVE=kernel_height // 2, LEFT=kernel_width // 2, STRIDE=stride, ADJOINT=adjoint,
+        ACTIVATION=activation, INDEX=index_type(source.numel(), pixels),
         BLOCK_M=tile.m, BLOCK_N=tile.n, BLOCK_K=tile.k, **tile.options(),
     )  # fmt: skip
     return out
@@ -238,7 +238,8 @@ def weight_gradient(
     splits = triton.cdiv(pixels, share)
     parts = torch.empty((splits, depth, outputs), dtype=torch.float32, device=x.device)
     weight_kernel[(*grid, splits)](
-        parts, rows_of(x), rows, pixels, share, depth, channels, *x.shape[2:], outputs, *out_size,
+        parts, rows_of(x), rows, pixels, share, depth, *x.shape[2:], outputs,
+        CHANNELS=channels, OUT_HEIGHT=out_size[0], OUT_WIDTH=out_size[1],
         KW=kernel_width, ABOVE=kernel_height // 2, LEFT=kernel_width // 2, STRIDE=stride,
         INDEX=index_type(x.numel(), rows.numel()), BLOCK_M=tile.k, BLOCK_N=tile.n, BLOCK_K=tile.m, **tile.options(),
     )  # fmt: skip
