@@ -117,7 +117,7 @@ def masked_conv2d_backward(
     needs: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of the linear part, those that are needed: dx, and dweight, which is 0 at dead taps."""
-    wide, padded = _wide(grad).contiguous(), _padded(x, weight)
+    wide, padded = _wide(grad), _padded(x, weight)
     kernel = _kernel(weight, mask, color_groups, gated_layout)
     dx = dw = None
     if needs[0]:
@@ -163,7 +163,8 @@ def concat_elu_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.to(torch.float32)
+    """In the type that is computed in; contiguous, for the bits of torch's functions depend on the layout."""
+    return (x if x.dtype == torch.float64 else x.to(torch.float32)).contiguous()
 
 
 def _live(weight: Tensor, mask: str, color_groups: int, gated_layout: bool) -> Tensor:
@@ -180,4 +181,4 @@ def _kernel(weight: Tensor, mask: str, color_groups: int, gated_layout: bool) ->
 def _padded(x: Tensor, weight: Tensor) -> Tensor:
     """Zeros around the image, as far as those rows of the kernel reach."""
     height, width = weight.shape[2:]
-    return F.pad(_wide(x).contiguous(), (width // 2, width - 1 - width // 2, height // 2, 0))
+    return F.pad(_wide(x), (width // 2, width - 1 - width // 2, height // 2, 0))
