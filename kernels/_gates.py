@@ -13,9 +13,16 @@ from ._moments import root_of
 
 
 @triton.jit
+def decay_of(size):
+    """e**-size and e**-size - 1, size >= 0; 0 where the one is no normal number."""
+    e, expm1 = root_of(-size)
+    return tl.where(size > (708.39 if size.dtype == tl.float64 else 87.33), 0.0, e), expm1
+
+
+@triton.jit
 def tanh_of(x):
     """tanh x and its derivative."""
-    e, expm1 = root_of(-2 * tl.abs(x))
+    e, expm1 = decay_of(2 * tl.abs(x))
     outer = 1 + e
     size = -expm1 / outer
     return tl.where(x < 0, -size, size), 4 * e / (outer * outer)
@@ -24,7 +31,7 @@ def tanh_of(x):
 @triton.jit
 def sigmoid_of(x):
     """1 / (1 + e**-x) and its derivative."""
-    e, _expm1 = root_of(-tl.abs(x))
+    e, _expm1 = decay_of(tl.abs(x))
     outer = 1 + e
     return tl.where(x < 0, e, 1.0) / outer, e / (outer * outer)
 
@@ -83,7 +90,7 @@ def gate_backward_kernel(
 def concat_elu_kernel(out_ptr, x_ptr, length, COMPUTE: tl.constexpr, INDEX: tl.constexpr, BLOCK: tl.constexpr):
     at, first, inside = place_of(length, INDEX, BLOCK)
     x = tl.load(x_ptr + at, mask=inside, other=0).to(COMPUTE)
-    _e, below = root_of(-tl.abs(x))
+    _e, below = decay_of(tl.abs(x))
     put(out_ptr, first, tl.where(x < 0, below, x), inside)
     put(out_ptr, first + length, tl.where(x > 0, below, -x), inside)
 
@@ -94,7 +101,7 @@ def concat_elu_backward_kernel(
 ):
     at, first, inside = place_of(length, INDEX, BLOCK)
     x = tl.load(x_ptr + at, mask=inside, other=0).to(COMPUTE)
-    e, _expm1 = root_of(-tl.abs(x))
+    e, _expm1 = decay_of(tl.abs(x))
     to_x = tl.load(grad_ptr + first, mask=inside, other=0).to(COMPUTE)
     to_minus_x = tl.load(grad_ptr + first + length, mask=inside, other=0).to(COMPUTE)
     put(d_x_ptr, at, to_x * tl.where(x > 0, 1.0, e) - to_minus_x * tl.where(x < 0, 1.0, e), inside)

@@ -101,7 +101,7 @@ def rows_kernel(
 
 @triton.jit(do_not_specialize=["ends"])
 def pack_kernel(
-    out_ptr, weight_ptr, ends, inner, outer, s_inner, s_outer, s_row, s_column,
+    out_ptr, weight_ptr, ends, depth, inner, outer, s_inner, s_outer, s_row, s_column,
     GROUPS: tl.constexpr, WIDTH: tl.constexpr, KW: tl.constexpr, INNER_PAIRS: tl.constexpr, REVERSED: tl.constexpr,
     OUTER_PAIRS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
@@ -116,7 +116,7 @@ def pack_kernel(
     live = (k < of_group(ends, group, GROUPS))[:, None] & there[None, :]
     value = tl.load(weight_ptr + at[:, None] + (channel * s_outer)[None, :], mask=live, other=0)
     column = group * WIDTH + local
-    tl.store(out_ptr + k[:, None] * (GROUPS * WIDTH) + column[None, :], value)
+    tl.store(out_ptr + k[:, None] * (GROUPS * WIDTH) + column[None, :], value, mask=k[:, None] < depth)
 
 
 @triton.jit

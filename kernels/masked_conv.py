@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 BLOCK = 1024  # elements, for what is no product
+BLOCK_ROWS, BLOCK_PACK = 64, 64  # rows of an image, and of a packed weight
 PROGRAMS, LEAST_SHARE = 512, 1024  # of the gradient at the weight: about how many, each of so many pixels at least
 
 
@@ -115,9 +116,9 @@ def rows_of(x: Tensor, pairs: bool = False, reverse: bool = False) -> Tensor:
     flat = x.flatten(2)
     rows = torch.empty((n * height * width, channels), dtype=x.dtype, device=x.device)
     block_c = min(64, triton.next_power_of_2(channels))
-    rows_kernel[(triton.cdiv(len(rows), 64), triton.cdiv(channels, block_c))](
+    rows_kernel[(triton.cdiv(len(rows), BLOCK_ROWS), triton.cdiv(channels, block_c))](
         rows, flat, len(rows), channels, height * width, *flat.stride(),
-        PAIRS=pairs, REVERSED=reverse, INDEX=index_type(rows.numel()), BLOCK_M=64, BLOCK_C=block_c, num_warps=4, **FUSING,
+        PAIRS=pairs, REVERSED=reverse, INDEX=index_type(rows.numel()), BLOCK_M=BLOCK_ROWS, BLOCK_C=block_c, num_warps=4, **FUSING,
     )  # fmt: skip
     return rows
 
@@ -145,10 +146,10 @@ def multiply(
     depth = max(triton.cdiv(max(ends), tile.k), 1) * tile.k
     packed = torch.empty((depth, groups * width), dtype=weight.dtype, device=weight.device)
     by_groups = {"GROUPS": groups, "WIDTH": width, "KW": kernel_width}
-    pack_kernel[(depth // tile.k, groups * width // tile.n)](
-        packed, weight, ends, channels, columns, weight.stride(inner), weight.stride(outer), *weight.stride()[2:],
+    pack_kernel[(triton.cdiv(depth, BLOCK_PACK), groups * width // tile.n)](
+        packed, weight, ends, depth, channels, columns, weight.stride(inner), weight.stride(outer), *weight.stride()[2:],
         **by_groups, REVERSED=adjoint and groups > 1, INNER_PAIRS=pairs and adjoint, OUTER_PAIRS=pairs and not adjoint,
-        BLOCK_K=tile.k, BLOCK_N=tile.n, num_warps=tile.num_warps, **FUSING,
+        BLOCK_K=BLOCK_PACK, BLOCK_N=tile.n, num_warps=tile.num_warps, **FUSING,
     )  # fmt: skip
     n, (out_height, out_width) = len(out), out.shape[2:]
     pixels = n * out_height * out_width
