@@ -95,7 +95,7 @@ def tile_of(x: Tensor, columns: int) -> Tile:
     multiprocessor, so that the one multiplies while the other loads or stores."""
     n = max(16, triton.next_power_of_2(columns))
     if x.dtype == torch.float32 and not allows_tf32():
-        return Tile(64, min(n, 64), 16, 4, 2)
+        return Tile(64, min(n, 64), 32, 4, 2)
     precision, k = ("tf32", 32) if x.dtype == torch.float32 else ("ieee", 64)
     return Tile(128, min(n, 128), k, 8 if n > 64 else 4, 3, precision)
 
