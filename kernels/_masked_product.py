@@ -1,9 +1,10 @@
 """Masked convolutions as matrix products on tensor cores, without the taps that a mask forbids.
 
-Images are rows: row (n H + i) W + j is pixel (i, j) of image n, its channels beside each other. The live taps of every mask are
-the first ones in raster order, so a product over k = tap * channels + channel is as long as they are. Of the last, the centre,
-colour groups may see a part of the channels only, always the first ones: the columns of a group end their product there, and a
-program has columns of one group. So what is masked is not multiplied, and no product is for nothing.
+Images are rows: row (n H + i) W + j is pixel (i, j) of image n, its channels beside each other, and zeros up to a LENGTH of whole
+16 bytes, what an asynchronous copy moves. The live taps of every mask are the first ones in raster order, so a product over
+k = tap * LENGTH + place is as long as they are. Of the last, the centre, colour groups may see a part of the channels only, always
+the first ones: the columns of a group end their product there, and a program has columns of one group. So what is masked is not
+multiplied, and no product is for nothing.
 
 The gradient at the image is the same product over the gradient's rows, taps mirrored. There it is the last outputs that see an
 input at the centre; its rows are therefore turned round (REVERSED). PAIRS: channels are two halves that are grouped alike; a
@@ -56,11 +57,11 @@ def pixel_of(index, height, width):
 
 @triton.jit
 def gathered(
-    source, pixel, used, k, CHANNELS: tl.constexpr, height, width,
+    source, pixel, used, k, LENGTH: tl.constexpr, height, width,
     KW: tl.constexpr, ABOVE: tl.constexpr, LEFT: tl.constexpr, STRIDE: tl.constexpr, ADJOINT: tl.constexpr,
 ):  # fmt: skip
-    """Pixels by k: the channel k % of what tap k // CHANNELS of each pixel reads, 0 outside the image."""
-    tap = k // CHANNELS
+    """Pixels by k: the channel k % of what tap k // LENGTH of each pixel reads, 0 outside the image."""
+    tap = k // LENGTH
     down, right = (tap // KW - ABOVE)[None, :], (tap % KW - LEFT)[None, :]
     image, row, column = pixel[0][:, None], pixel[1][:, None], pixel[2][:, None]
     if ADJOINT:
@@ -73,7 +74,7 @@ def gathered(
         row, column = row * STRIDE + down, column * STRIDE + right
         inside = used & (row >= 0) & (column >= 0)
     inside &= (row < height) & (column < width)
-    at = ((image * height + row) * width + column) * CHANNELS + (k % CHANNELS)[None, :]
+    at = ((image * height + row) * width + column) * LENGTH + (k % LENGTH)[None, :]
     return tl.load(source + at, mask=inside, other=0)
 
 
@@ -86,24 +87,25 @@ def multiplied(a, b, total, PRECISION: tl.constexpr):
 
 @triton.jit
 def rows_kernel(
-    out_ptr, x_ptr, pixels, channels, size, x_image, x_channel, x_pixel,
+    out_ptr, x_ptr, pixels, channels, size, x_image, x_channel, x_pixel, LENGTH: tl.constexpr,
     PAIRS: tl.constexpr, REVERSED: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Images of `size` pixels as rows."""
     m = tl.program_id(0).to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = (m < pixels)[:, None] & (c < channels)[None, :]
-    channel = channel_of(c, channels, PAIRS, REVERSED).to(tl.int64)
+    place = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    used, inside = (m < pixels)[:, None], (place < LENGTH)[None, :]
+    channel = channel_of(place, channels, PAIRS, REVERSED).to(tl.int64)
     pixel_at = (m // size).to(tl.int64) * x_image + (m % size).to(tl.int64) * x_pixel
-    x = tl.load(x_ptr + pixel_at[:, None] + (channel * x_channel)[None, :], mask=inside, other=0)
-    tl.store(out_ptr + m[:, None] * channels + c[None, :], x, mask=inside)
+    at = pixel_at[:, None] + (channel * x_channel)[None, :]
+    x = tl.load(x_ptr + at, mask=used & (place < channels)[None, :], other=0)
+    tl.store(out_ptr + m[:, None] * LENGTH + place[None, :], x, mask=used & inside)
 
 
 @triton.jit(do_not_specialize=["ends"])
 def pack_kernel(
     out_ptr, weight_ptr, ends, depth, inner, outer, s_inner, s_outer, s_row, s_column,
-    GROUPS: tl.constexpr, WIDTH: tl.constexpr, KW: tl.constexpr, INNER_PAIRS: tl.constexpr, REVERSED: tl.constexpr,
-    OUTER_PAIRS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
+    LENGTH: tl.constexpr, GROUPS: tl.constexpr, WIDTH: tl.constexpr, KW: tl.constexpr,
+    INNER_PAIRS: tl.constexpr, REVERSED: tl.constexpr, OUTER_PAIRS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """The weight, k by the columns of all groups, WIDTH for each; 0 at what is masked and beside what there is."""
     k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -111,9 +113,9 @@ def pack_kernel(
     group = tl.program_id(1) // TILES
     local = tl.program_id(1) % TILES * BLOCK_N + tl.arange(0, BLOCK_N)
     channel, there = column_of(local, group, outer, GROUPS, OUTER_PAIRS)
-    tap = k // inner
-    at = channel_of(k % inner, inner, INNER_PAIRS, REVERSED) * s_inner + tap // KW * s_row + tap % KW * s_column
-    live = (k < of_group(ends, group, GROUPS))[:, None] & there[None, :]
+    tap, place = k // LENGTH, k % LENGTH
+    at = channel_of(place, inner, INNER_PAIRS, REVERSED) * s_inner + tap // KW * s_row + tap % KW * s_column
+    live = ((place < inner) & (k < of_group(ends, group, GROUPS)))[:, None] & there[None, :]
     value = tl.load(weight_ptr + at[:, None] + (channel * s_outer)[None, :], mask=live, other=0)
     column = group * WIDTH + local
     tl.store(out_ptr + k[:, None] * (GROUPS * WIDTH) + column[None, :], value, mask=k[:, None] < depth)
@@ -139,7 +141,7 @@ def put(out_ptr, x, image, place, channel, used, there, size):
 def product_kernel(
     out_ptr, source_ptr, packed_ptr, bias_ptr, condition, ends,
     pixels, height, width, out_channels, out_height, out_width,
-    CHANNELS: tl.constexpr, GROUPS: tl.constexpr, WIDTH: tl.constexpr, PAIRS: tl.constexpr, KW: tl.constexpr, ABOVE: tl.constexpr,
+    LENGTH: tl.constexpr, GROUPS: tl.constexpr, WIDTH: tl.constexpr, PAIRS: tl.constexpr, KW: tl.constexpr, ABOVE: tl.constexpr,
     LEFT: tl.constexpr, STRIDE: tl.constexpr, ADJOINT: tl.constexpr, ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -159,13 +161,13 @@ def product_kernel(
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for start in range(0, whole, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
-        a = gathered(source_ptr, pixel, used, k, CHANNELS, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
+        a = gathered(source_ptr, pixel, used, k, LENGTH, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
         b = tl.load(packed_at + k[:, None] * (GROUPS * WIDTH))
         total = multiplied(a, b, total, PRECISION)
     for start in tl.range(whole, end, BLOCK_K, num_stages=1):
         k = start + tl.arange(0, BLOCK_K)
         live = used & (k < end)[None, :]
-        a = gathered(source_ptr, pixel, live, k, CHANNELS, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
+        a = gathered(source_ptr, pixel, live, k, LENGTH, height, width, KW, ABOVE, LEFT, STRIDE, ADJOINT)
         b = tl.load(packed_at + k[:, None] * (GROUPS * WIDTH))
         total = multiplied(a, b, total, PRECISION)
 
@@ -190,44 +192,44 @@ def product_kernel(
 
 @triton.jit
 def weight_kernel(
-    parts_ptr, source_ptr, grad_ptr, pixels, share, depth, height, width, outputs,
-    CHANNELS: tl.constexpr, OUT_HEIGHT: tl.constexpr, OUT_WIDTH: tl.constexpr,
+    parts_ptr, source_ptr, grad_ptr, pixels, share, depth, height, width,
+    LENGTH: tl.constexpr, OUTPUTS: tl.constexpr, OUT_HEIGHT: tl.constexpr, OUT_WIDTH: tl.constexpr,
     KW: tl.constexpr, ABOVE: tl.constexpr, LEFT: tl.constexpr, STRIDE: tl.constexpr,
     PRECISION: tl.constexpr, INDEX: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """parts[split, k, output]: the sum over a split's pixels of what k reads times the gradient's rows."""
+    """parts[split, k, output]: the sum over a split's pixels of what k reads times the gradient, rows of OUTPUTS."""
     split = tl.program_id(2)
     k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     output = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    begin = split.to(INDEX) * share
+    begin, there = split.to(INDEX) * share, (output < OUTPUTS)[None, :]
     total = tl.zeros((BLOCK_K, BLOCK_N), tl.float32)
     for start in range(0, share, BLOCK_M):
         m = begin + start + tl.arange(0, BLOCK_M)
         used = (m < pixels)[:, None]
         pixel = pixel_of(m, OUT_HEIGHT, OUT_WIDTH)  # at every step: constants, which divide fast
-        live = used & (k < depth)[None, :]
-        a = gathered(source_ptr, pixel, live, k, CHANNELS, height, width, KW, ABOVE, LEFT, STRIDE, False)
-        at = m[:, None] * outputs + output[None, :]
-        b = tl.load(grad_ptr + at, mask=used & (output < outputs)[None, :], other=0)
+        a = gathered(source_ptr, pixel, used, k, LENGTH, height, width, KW, ABOVE, LEFT, STRIDE, False)
+        b = tl.load(grad_ptr + m[:, None] * OUTPUTS + output[None, :], mask=used & there, other=0)
         total = multiplied(tl.trans(a), b, total, PRECISION)
-    at = (split.to(tl.int64) * depth + k)[:, None] * outputs + output[None, :]
-    tl.store(parts_ptr + at, total, mask=(k < depth)[:, None] & (output < outputs)[None, :])
+    at = (split.to(tl.int64) * depth + k)[:, None] * OUTPUTS + output[None, :]
+    tl.store(parts_ptr + at, total, mask=(k < depth)[:, None] & there)
 
 
 @triton.jit(do_not_specialize=["ends", "splits"])
 def weight_sum_kernel(
     d_weight_ptr, parts_ptr, ends, splits, depth, channels, outputs, taps,
-    GROUPS: tl.constexpr, PAIRS: tl.constexpr, REVERSED: tl.constexpr, BLOCK: tl.constexpr,
+    LENGTH: tl.constexpr, OUTPUTS: tl.constexpr, GROUPS: tl.constexpr, PAIRS: tl.constexpr, REVERSED: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """d_weight (outputs, channels, taps), contiguous: the sums of the parts in their order, 0 at what is masked."""
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    k, inside = index // outputs, index < depth * outputs
-    output = channel_of(index % outputs, outputs, PAIRS, REVERSED)
+    k, place = index // OUTPUTS, index % OUTPUTS
+    channel, output = k % LENGTH, channel_of(place, outputs, PAIRS, REVERSED)
+    inside = (k < depth) & (place < outputs) & (channel < channels)
     total = tl.zeros((BLOCK,), tl.float32)
     for _ in range(splits):
         total += tl.load(parts_ptr + index, mask=inside, other=0)
-        parts_ptr += depth * outputs
+        parts_ptr += depth * OUTPUTS
     half = outputs // 2 if PAIRS else outputs
     total = tl.where(k < of_group(ends, output % half * GROUPS // half, GROUPS), total, 0.0)
-    at = (output * channels + k % channels) * taps + k // channels
+    at = (output * channels + channel) * taps + k // LENGTH
     tl.store(d_weight_ptr + at, rounded(total, d_weight_ptr.dtype.element_ty), mask=inside)

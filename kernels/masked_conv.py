@@ -61,20 +61,20 @@ class Live(NamedTuple):
     pairs: bool
     """Whether the outputs are two halves, each divided into the groups."""
 
-    def ends(self, channels: int) -> tuple[int, ...]:
-        """Of the outputs of each group: up to which k = tap * channels + channel they see inputs."""
+    def ends(self, channels: int, length: int) -> tuple[int, ...]:
+        """Of the outputs of each group: up to which k = tap * length + channel they see inputs."""
         if not self.centre:
-            return (self.taps * channels,)
+            return (self.taps * length,)
         seen = (group + (self.centre == "B") for group in range(self.groups))
-        return tuple(self.taps * channels + first(group, channels, self.groups) for group in seen)
+        return tuple(self.taps * length + first(group, channels, self.groups) for group in seen)
 
-    def adjoint_ends(self, outputs: int) -> tuple[int, ...]:
-        """Of the inputs of each group: up to which k = tap * outputs + place they are seen, places being in reverse order."""
+    def adjoint_ends(self, outputs: int, length: int) -> tuple[int, ...]:
+        """Of the inputs of each group: up to which k = tap * length + place they are seen, places being in reverse order."""
         if not self.centre:
-            return (self.taps * outputs,)
+            return (self.taps * length,)
         units = outputs // 2 if self.pairs else outputs
         unseen = [first(group + (self.centre == "A"), units, self.groups) for group in range(self.groups)]
-        return tuple(self.taps * outputs + (units - before) * (outputs // units) for before in unseen)
+        return tuple(self.taps * length + (units - before) * (outputs // units) for before in unseen)
 
 
 def first(group: int, channels: int, groups: int) -> int:
@@ -108,17 +108,25 @@ def allows_tf32() -> bool:
         return matmul.fp32_precision == "tf32"
 
 
+def length_of(channels: int, dtype: torch.dtype) -> int:
+    """Of a row of so many channels."""
+    unit = 16 // dtype.itemsize
+    return triton.cdiv(channels, unit) * unit
+
+
 def rows_of(x: Tensor, pairs: bool = False, reverse: bool = False) -> Tensor:
     """(N, C, H, W) as rows of channels, one for each pixel: itself where it is so already and in this order."""
-    if not reverse and x.permute(0, 2, 3, 1).is_contiguous():
-        return x
     n, channels, height, width = x.shape
+    length = length_of(channels, x.dtype)
+    if not reverse and length == channels and x.permute(0, 2, 3, 1).is_contiguous():
+        return x
     flat = x.flatten(2)
-    rows = torch.empty((n * height * width, channels), dtype=x.dtype, device=x.device)
-    block_c = min(64, triton.next_power_of_2(channels))
-    rows_kernel[(triton.cdiv(len(rows), BLOCK_ROWS), triton.cdiv(channels, block_c))](
-        rows, flat, len(rows), channels, height * width, *flat.stride(),
-        PAIRS=pairs, REVERSED=reverse, INDEX=index_type(rows.numel()), BLOCK_M=BLOCK_ROWS, BLOCK_C=block_c, num_warps=4, **FUSING,
+    rows = torch.empty((n * height * width, length), dtype=x.dtype, device=x.device)
+    block_c = min(64, triton.next_power_of_2(length))
+    rows_kernel[(triton.cdiv(len(rows), BLOCK_ROWS), triton.cdiv(length, block_c))](
+        rows, flat, len(rows), channels, height * width, *flat.stride(), LENGTH=length,
+        PAIRS=pairs, REVERSED=reverse, INDEX=index_type(rows.numel()), BLOCK_M=BLOCK_ROWS, BLOCK_C=block_c, num_warps=4,
+        **FUSING,
     )  # fmt: skip
     return rows
 
@@ -145,17 +153,17 @@ def multiply(
     width = triton.cdiv(widest, tile.n) * tile.n
     depth = max(triton.cdiv(max(ends), tile.k), 1) * tile.k
     packed = torch.empty((depth, groups * width), dtype=weight.dtype, device=weight.device)
-    by_groups = {"GROUPS": groups, "WIDTH": width, "KW": kernel_width}
+    shared = {"LENGTH": length_of(channels, weight.dtype), "GROUPS": groups, "WIDTH": width, "KW": kernel_width}
     pack_kernel[(triton.cdiv(depth, BLOCK_PACK), groups * width // tile.n)](
         packed, weight, ends, depth, channels, columns, weight.stride(inner), weight.stride(outer), *weight.stride()[2:],
-        **by_groups, REVERSED=adjoint and groups > 1, INNER_PAIRS=pairs and adjoint, OUTER_PAIRS=pairs and not adjoint,
+        **shared, REVERSED=adjoint and groups > 1, INNER_PAIRS=pairs and adjoint, OUTER_PAIRS=pairs and not adjoint,
         BLOCK_K=BLOCK_PACK, BLOCK_N=tile.n, num_warps=tile.num_warps, **FUSING,
     )  # fmt: skip
     n, (out_height, out_width) = len(out), out.shape[2:]
     pixels = n * out_height * out_width
     product_kernel[(triton.cdiv(pixels, tile.m) * groups * (width // tile.n),)](
         out, source, packed, bias, condition, ends,
-        pixels, *size, columns, out_height, out_width, CHANNELS=channels, **by_groups,
+        pixels, *size, columns, out_height, out_width, **shared,
         PAIRS=pairs and not adjoint, ABOVE=kernel_height // 2, LEFT=kernel_width // 2, STRIDE=stride, ADJOINT=adjoint,
         ACTIVATION=activation, INDEX=index_type(source.numel(), pixels),
         BLOCK_M=tile.m, BLOCK_N=tile.n, BLOCK_K=tile.k, **tile.options(),
@@ -191,7 +199,7 @@ def masked_conv2d(
     with torch.cuda.device_of(x):
         return multiply(
             out, rows_of(x), (height, width), weight, None if bias is None else bias.contiguous(), added,
-            live.ends(channels), live.pairs or activation == "gated", stride, activation, False,
+            live.ends(channels, length_of(channels, x.dtype)), live.pairs or activation == "gated", stride, activation, False,
         )  # fmt: skip
 
 
@@ -215,7 +223,7 @@ def masked_conv2d_backward(
         if needs[0]:
             dx = multiply(
                 torch.empty(x.shape, dtype=x.dtype, device=x.device), rows, tuple(grad.shape[2:]), weight, None, None,
-                live.adjoint_ends(len(weight)), live.pairs, stride, "none", True,
+                live.adjoint_ends(len(weight), length_of(len(weight), x.dtype)), live.pairs, stride, "none", True,
             )  # fmt: skip
         if needs[1]:
             dw = weight_gradient(rows, x, weight, live, grad.shape[2:], stride)
@@ -228,7 +236,8 @@ def weight_gradient(
     """From the gradient's rows."""
     d_weight = torch.zeros(weight.shape, dtype=weight.dtype, device=weight.device)
     outputs, channels, kernel_height, kernel_width = weight.shape
-    ends = live.ends(channels)
+    lengths = {"LENGTH": length_of(channels, x.dtype), "OUTPUTS": length_of(outputs, x.dtype)}
+    ends = live.ends(channels, lengths["LENGTH"])
     depth, pixels = max(ends), len(x) * out_size[0] * out_size[1]
     if depth == 0:
         return d_weight
@@ -237,16 +246,16 @@ def weight_gradient(
     wanted = max(1, min(PROGRAMS // (grid[0] * grid[1]), pixels // LEAST_SHARE))
     share = triton.cdiv(triton.cdiv(pixels, wanted), tile.k) * tile.k
     splits = triton.cdiv(pixels, share)
-    parts = torch.empty((splits, depth, outputs), dtype=torch.float32, device=x.device)
+    source = rows_of(x)
+    parts = torch.empty((splits, depth, lengths["OUTPUTS"]), dtype=torch.float32, device=x.device)
     weight_kernel[(*grid, splits)](
-        parts, rows_of(x), rows, pixels, share, depth, *x.shape[2:], outputs,
-        CHANNELS=channels, OUT_HEIGHT=out_size[0], OUT_WIDTH=out_size[1],
+        parts, source, rows, pixels, share, depth, *x.shape[2:], **lengths, OUT_HEIGHT=out_size[0], OUT_WIDTH=out_size[1],
         KW=kernel_width, ABOVE=kernel_height // 2, LEFT=kernel_width // 2, STRIDE=stride,
-        INDEX=index_type(x.numel(), rows.numel()), BLOCK_M=tile.k, BLOCK_N=tile.n, BLOCK_K=tile.m, **tile.options(),
+        INDEX=index_type(source.numel(), rows.numel()), BLOCK_M=tile.k, BLOCK_N=tile.n, BLOCK_K=tile.m, **tile.options(),
     )  # fmt: skip
-    weight_sum_kernel[(triton.cdiv(depth * outputs, BLOCK),)](
+    weight_sum_kernel[(triton.cdiv(parts[0].numel(), BLOCK),)](
         d_weight, parts, ends, splits, depth, channels, outputs, kernel_height * kernel_width,
-        GROUPS=live.groups, PAIRS=live.pairs, REVERSED=live.groups > 1, BLOCK=BLOCK, num_warps=4, **FUSING,
+        **lengths, GROUPS=live.groups, PAIRS=live.pairs, REVERSED=live.groups > 1, BLOCK=BLOCK, num_warps=4, **FUSING,
     )  # fmt: skip
     return d_weight
 

@@ -220,6 +220,15 @@ def masked_groups(dtype: torch.dtype, channels: int) -> None:
     masked(dtype, channels, 3, (3, 3), "gated")
 
 
+def masked_tf32(dtype: torch.dtype, channels: int) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        masked_plain(dtype, channels)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 def masked_strided(dtype: torch.dtype, channels: int) -> None:
     x, weight = torch.zeros(4, channels, 32, 32, dtype=dtype), torch.zeros(64, channels, 2, 3, dtype=dtype)
     y = masked_conv.masked_conv2d(x, weight, None, torch.zeros(4, 64, 16, 16, dtype=dtype), "rows", 1, 2, "none", False)
@@ -239,7 +248,7 @@ CASES: dict[str, Callable[[torch.dtype, int], None]] = {
         *(laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table),
         *(bits, uniform, normal, mixture, vector_quantize, parzen),
         *(reparameterize, reparameterize_kl, reparameterize_kl_backward, learned_prior, nll),
-        *(masked_plain, masked_groups, masked_strided, gates),
+        *(masked_plain, masked_groups, masked_tf32, masked_strided, gates),
     )
 }
 
@@ -254,6 +263,8 @@ def main(architecture: str, *cases: str) -> None:
         for kernel in kernels:
             used = resources(kernel.asm["cubin"])
             used["VECTORS"] = len(re.findall(r"(?:ld|st)\.global\S*\.v4\.b32", kernel.asm["ptx"]))
+            used["TENSOR"] = len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)", kernel.asm["ptx"]))
+            used["ASYNC"] = len(re.findall(r"cp\.async\.cg\.shared\.global .*, 0x10,", kernel.asm["ptx"]))
             report[f"{case} {kernel.name} {kernel.hash[:8]}"] = used
     print(json.dumps(report))
 

@@ -126,13 +126,13 @@ def test_a_fused_gate_is_the_gate(maps: bool) -> None:
 
 
 def test_images_that_are_rows_already_are_not_copied() -> None:
-    x = draw(2, 5, 3, 4)
-    for there in (x.to(memory_format=torch.channels_last), x[:, :1].contiguous(), x[:, :, :1, :1].contiguous()):
+    x = draw(2, 6, 3, 4)
+    for there in (draw(2, 8, 3, 4).to(memory_format=torch.channels_last), draw(2, 4, 1, 1)):
         assert masked_conv.rows_of(there) is there
-    rows = masked_conv.rows_of(x[:, :, ::2])
-    assert_same_bits(rows, x[:, :, ::2].permute(0, 2, 3, 1).reshape(-1, 5))
-    turned = masked_conv.rows_of(x[:, :4].contiguous(), pairs=True, reverse=True)
-    assert_same_bits(turned, x[:, [1, 3, 0, 2]].permute(0, 2, 3, 1).reshape(-1, 4))
+    filled = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 2))  # rows are of whole 16 bytes
+    assert_same_bits(masked_conv.rows_of(x[:, :, ::2]), filled[:, :, ::2].permute(0, 2, 3, 1).reshape(-1, 8))
+    turned = masked_conv.rows_of(x, pairs=True, reverse=True)
+    assert_same_bits(turned, filled[:, [2, 5, 1, 4, 0, 3, 6, 7]].permute(0, 2, 3, 1).reshape(-1, 8))
 
 
 def test_offsets_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
