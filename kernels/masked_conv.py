@@ -97,7 +97,7 @@ def tile_of(x: Tensor, columns: int) -> Tile:
     if x.dtype == torch.float32 and not allows_tf32():
         return Tile(64, min(n, 64), 32, 4, 2)
     precision, k = ("tf32", 32) if x.dtype == torch.float32 else ("ieee", 64)
-    return Tile(128, min(n, 128), k, 8 if n > 64 else 4, 3, precision)
+    return Tile(128, min(n, 128), k, 8, 3, precision)
 
 
 def allows_tf32() -> bool:
