@@ -249,8 +249,8 @@ def test_plain_layers_have_the_known_blind_spot() -> None:
 @pytest.mark.parametrize("activation", ["none", "relu", "gated"])
 def test_a_stack_with_colours_keeps_their_order(activation: str) -> None:
     """Masks A, then B: red's logits see no colour of their pixel, green's red, blue's red and green. 9x9 reaches it all."""
-    wide = MaskedConv2d(3, 12, 9, mask="A", color_groups=3, activation="none")
-    then = MaskedConv2d(12, 12, 1, mask="B", color_groups=3, activation=activation)
+    wide = MaskedConv2d(3, 6, 9, mask="A", color_groups=3)
+    then = MaskedConv2d(6, 12, 1, mask="B", color_groups=3, activation=activation)
     last = MaskedConv2d(12 if activation != "gated" else 6, 6, 1, mask="B", color_groups=3)
     got = dependence(nn.Sequential(wide, then, last), 3)
     want = expected(
