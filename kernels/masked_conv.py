@@ -32,8 +32,6 @@ __all__ = [
 BLOCK = 1024  # elements, for what is no product
 BLOCK_ROWS, BLOCK_PACK = 64, 64  # rows of an image, and of a packed weight
 PROGRAMS, LEAST_SHARE = 512, 1024  # of the gradient at the weight: about how many, each of so many pixels at least
-
-
 FUSING = {"enable_fp_fusion": True}
 
 
