@@ -4,6 +4,7 @@ Pyramids:   pyr_down, pyr_up, gaussian_pyramid, laplacian_pyramid, collapse, ble
             lapcore.compat: drop-ins for cv2, kornia, RIFE, RobustVideoMatting, LPTN and pyrtools (imported when first used)
 Noise:      random.bits, random.uniform, random.normal: functions of seeds and position alone
 Gaussians:  reparameterize, gaussian_kl, reparameterize_kl, gaussian_nll, DiagonalGaussian
+Masked:     masked_conv2d, mask_of, gated_activation, concat_elu
 Codebooks:  vector_quantize
 Densities:  parzen_log_likelihood
 Mixtures:   discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
@@ -27,6 +28,7 @@ from lapcore.ops import random
 from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.laplacian_loss import laplacian_loss
 from lapcore.ops.likelihood import discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
+from lapcore.ops.masked_conv import concat_elu, gated_activation, mask_of, masked_conv2d
 from lapcore.ops.parzen import parzen_log_likelihood
 from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
 from lapcore.ops.pyramid_plan import PyramidPlan
@@ -40,14 +42,18 @@ __all__ = [
     "backend",
     "blend",
     "collapse",
+    "concat_elu",
     "discretized_logistic_mixture_nll",
     "errors",
     "explain",
+    "gated_activation",
     "gaussian_kl",
     "gaussian_nll",
     "gaussian_pyramid",
     "laplacian_loss",
     "laplacian_pyramid",
+    "mask_of",
+    "masked_conv2d",
     "parzen_log_likelihood",
     "pyr_down",
     "pyr_up",

@@ -3,5 +3,15 @@
 from __future__ import annotations
 
 from lapcore.nn.codebook import Quantized, VectorQuantizer
+from lapcore.nn.masked import ConcatELU, Embed, GatedActivation, GatedMaskedConv2d, MaskedConv2d, Ones
 
-__all__ = ["Quantized", "VectorQuantizer"]
+__all__ = [
+    "ConcatELU",
+    "Embed",
+    "GatedActivation",
+    "GatedMaskedConv2d",
+    "MaskedConv2d",
+    "Ones",
+    "Quantized",
+    "VectorQuantizer",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lapcore.ops import gaussian, laplacian_loss, likelihood, parzen, pyramid, random, vector_quantize
+from lapcore.ops import gaussian, laplacian_loss, likelihood, masked_conv, parzen, pyramid, random, vector_quantize
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ OPS = {
         Op("gaussian_nll", "gaussian", gaussian.gaussian_nll, _with_gradient("gaussian_nll")),
         Op("vector_quantize", "vector_quantize", vector_quantize.vector_quantize, ("lapcore::vector_quantize",)),
         Op("parzen_log_likelihood", "parzen", parzen.parzen_log_likelihood, _with_gradient("parzen_log_likelihood")),
+        Op("masked_conv2d", "masked_conv", masked_conv.masked_conv2d, _with_gradient("masked_conv2d")),
+        Op("gated_activation", "masked_conv", masked_conv.gated_activation, _with_gradient("gated_activation")),
+        Op("concat_elu", "masked_conv", masked_conv.concat_elu, _with_gradient("concat_elu")),
         Op(
             "discretized_logistic_mixture_nll",
             "likelihood",
