@@ -1,6 +1,6 @@
 // Masked convolutions and their gradient at the input: a tiled product of the packed weights, whose rows are outputs,
-// with the image, whose columns are gathered pixels. The depth passes in slices of 8 that lie in shared memory twice, so
-// that one is read while the next arrives.
+// with the image, whose columns are gathered pixels. The depth passes in slices of 8 that lie in shared memory twice,
+// so that one is read while the next arrives.
 //
 // A warp fetches one depth of a slice: neighbouring values of the packed weights, and neighbouring pixels of a channel
 // under a tap. What bounds it is the rate of multiply-adds, as in tile_product.h.
@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <type_traits>
 
+#include "common/activations.h"
 #include "cuda/launch.h"
 #include "cuda/masked_gather.h"
 #include "cuda/register_tile.h"
@@ -22,8 +23,8 @@ struct TileRows {
     bool paired;
 
     __host__ __device__ int lines_of_tile() const { return paired ? side / 2 : side; }
-    int tiles() const { return (count + lines_of_tile() - 1) / lines_of_tile(); }
-    int rows() const { return tiles() * side; }
+    __host__ __device__ int tiles() const { return (count + lines_of_tile() - 1) / lines_of_tile(); }
+    __host__ __device__ int rows() const { return tiles() * side; }
 
     // Beyond the last line, the last again.
     __device__ int line(int row) const {
@@ -58,33 +59,35 @@ __global__ void __launch_bounds__(kPackThreads) pack_kernel(const __grid_constan
     p.packed[at] = depth < live ? loaded(*weight) : Sum<T>{};
 }
 
+// What is added to the sums, each of which may not be there.
 template <class T>
-struct Condition {
-    const T* data;
-    std::int64_t image, channel, row, column;
+struct Added {
+    const T *bias, *condition;
+    std::int64_t image, channel, row, column;  // strides of the condition
 };
 
 template <class T>
 struct Product {
-    const Sum<T>* packed;
-    const int* depths;
     LiveTaps live;
-    TileRows rows;
-    int row_tiles;
     Gather<T> gather;
-    std::int64_t pixels;  // of the whole batch
-    bool whole_packs;     // whether out can be written by packs
-    const T* bias;
-    Condition<T> condition;
+    Added<T> added;
     bool relu;
     T* out;
-    std::int64_t lines;  // of out
+    std::int64_t channels, pixels;  // of out; of the whole batch
+    bool whole_packs;               // whether out can be written by packs
+    TileRows rows;
+    int row_tiles;
+    Sum<T>* packed;
+    int* depths;
 };
+
+template <class T>
+constexpr int kTilePixels = kTileLanes * kThreadSide<T>;
 
 template <class T, int M>
 struct Slice {
     alignas(16) Sum<T> rows[kTileDepth][kTileLanes * M];
-    alignas(16) Sum<T> columns[kTileDepth][kTileLanes * kThreadSide<T>];
+    alignas(16) Sum<T> columns[kTileDepth][kTilePixels<T>];
 };
 
 // What a thread fetches of each slice and stores to shared memory: the depth that its warp has.
@@ -94,16 +97,13 @@ public:
     using S = Sum<T>;
     static_assert(kTileThreads == 32 * kTileDepth);
 
-    __device__ Fetcher(const Product<T>& product, int row_tile, std::int64_t first_pixel)
+    // pixels: of the tile, in shared memory, for the product takes the registers.
+    __device__ Fetcher(const Product<T>& product, int row_tile, const GatheredPixel<T>* pixels)
         : product_(product),
+          pixels_(pixels),
           tap_(static_cast<int>(threadIdx.x) / 32, product.live.channels(), product.gather.kernel_width) {
         const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
         packed_ = product.packed + std::int64_t{warp} * product.rows.rows() + row_tile * kTileLanes * M + lane * kRows;
-#pragma unroll
-        for (int f = 0; f < kPixels; ++f) {
-            const std::int64_t pixel = first_pixel + lane + 32 * f, last = product.pixels - 1;
-            pixels_[f] = product.gather.pixel(pixel < last ? pixel : last);
-        }
     }
 
     // Of the next slice.
@@ -112,7 +112,7 @@ public:
         weights_ = *reinterpret_cast<const Pack<S, kRows>*>(packed_);
 #pragma unroll
         for (int f = 0; f < kPixels; ++f) {
-            values_[f] = product_.gather.read(pixels_[f], channel, tap_.dy, tap_.dx);
+            values_[f] = product_.gather.read(pixels_[threadIdx.x % 32 + 32 * f], channel, tap_.dy, tap_.dx);
         }
         packed_ += std::int64_t{kTileDepth} * product_.rows.rows();
         tap_.advance(kTileDepth, product_.live.channels(), product_.gather.kernel_width);
@@ -126,12 +126,12 @@ public:
     }
 
 private:
-    static constexpr int kRows = kTileLanes * M / 32, kPixels = kTileLanes * kThreadSide<T> / 32;
+    static constexpr int kRows = kTileLanes * M / 32, kPixels = kTilePixels<T> / 32;
 
     const Product<T>& product_;
+    const GatheredPixel<T>* pixels_;
     Tap tap_;
     const S* packed_;
-    GatheredPixel<T> pixels_[kPixels];
     Pack<S, kRows> weights_;
     T values_[kPixels];
 };
@@ -189,18 +189,30 @@ struct OutPixel {
 // A sum and what is added to it.
 template <class T>
 __device__ Sum<T> finished(const Product<T>& p, Sum<T> value, int line, const OutPixel& at) {
-    if (p.bias) value = value + loaded(p.bias[line]);
-    if (p.condition.data) {
-        const int width = p.gather.out_width;
-        value = value + loaded(p.condition.data[at.image * p.condition.image + line * p.condition.channel +
-                                                at.inside / width * p.condition.row +
-                                                at.inside % width * p.condition.column]);
+    const Added<T>& added = p.added;
+    if (added.bias) value = value + loaded(added.bias[line]);
+    if (added.condition) {
+        const int row = at.inside / p.gather.out_width, column = at.inside % p.gather.out_width;
+        value = value + loaded(added.condition[at.image * added.image + line * added.channel + row * added.row +
+                                               column * added.column]);
     }
-    return p.relu && value < 0 ? Sum<T>{} : value;
+    return value;
 }
 
-// A thread's sums of neighbouring columns, half of those it has, and where they go.
-template <class T, int M>
+// Of a thread's i-th line: its sum of a column, or the gate that it and its partner make.
+template <bool kGated, class T, int M>
+__device__ Sum<T> result(const Product<T>& p, const Sum<T> (&sum)[M][kThreadSide<T>], int i, int column, int line,
+                         const OutPixel& at) {
+    const Sum<T> value = finished(p, sum[i][column], line, at);
+    if constexpr (kGated) {
+        return gated<First::tanh>(value, finished(p, sum[i + M / 2][column], line + p.rows.count, at));
+    } else {
+        return p.relu ? relu_of(value) : value;
+    }
+}
+
+// Half of a thread's columns, which are neighbouring pixels from number `pixel` on.
+template <bool kGated, class T, int M>
 __device__ void write_half(const Product<T>& p, int row_tile, std::int64_t pixel, int half,
                            const Sum<T> (&sum)[M][kThreadSide<T>]) {
     constexpr int kColumns = kThreadSide<T> / 2;
@@ -208,32 +220,33 @@ __device__ void write_half(const Product<T>& p, int row_tile, std::int64_t pixel
     const std::int64_t of_image = p.gather.out_pixels;
     const OutPixel first{pixel / of_image, static_cast<int>(pixel % of_image)};
 #pragma unroll
-    for (int i = 0; i < M; ++i) {
+    for (int i = 0; i < (kGated ? M / 2 : M); ++i) {
         const int line = row_tile * p.rows.lines_of_tile() + place_in_tile<M>(threadIdx.x / kTileLanes, i);
         if (line >= p.rows.count) continue;
+        const auto at_of = [&](const OutPixel& at) {
+            return p.out + ((at.image * p.channels + line) * of_image + at.inside);
+        };
         OutPixel at = first;
         Pack<T, kColumns> pack;
 #pragma unroll
         for (int j = 0; j < kColumns; ++j) {
-            pack.e[j] = stored<T>(finished(p, sum[i][half * kColumns + j], line, at));
-            if (!p.whole_packs && pixel + j < p.pixels) {
-                p.out[(at.image * p.lines + line) * of_image + at.inside] = pack.e[j];
+            if (pixel + j < p.pixels) {
+                pack.e[j] = stored<T>(result<kGated>(p, sum, i, half * kColumns + j, line, at));
+                if (!p.whole_packs) *at_of(at) = pack.e[j];
             }
             if (++at.inside == of_image) at = {at.image + 1, 0};
         }
-        if (p.whole_packs) {
-            *reinterpret_cast<Pack<T, kColumns>*>(p.out + (first.image * p.lines + line) * of_image + first.inside) =
-                pack;
-        }
+        if (p.whole_packs) *reinterpret_cast<Pack<T, kColumns>*>(at_of(first)) = pack;
     }
 }
 
-template <class T, int M>
+template <bool kGated, class T, int M>
 __global__ void __launch_bounds__(kTileThreads, 2) product_kernel(const __grid_constant__ Product<T> p) {
     constexpr int N = kThreadSide<T>;
     __shared__ Slice<T, M> slices[2];
+    __shared__ GatheredPixel<T> pixels[kTilePixels<T>];
     const int row_tile = static_cast<int>(blockIdx.x) % p.row_tiles;
-    const std::int64_t first_pixel = std::int64_t{blockIdx.x} / p.row_tiles * (kTileLanes * N);
+    const std::int64_t first_pixel = std::int64_t{blockIdx.x} / p.row_tiles * kTilePixels<T>;
     const int* const depths = p.depths + row_tile * kTileLanes * M;
     const Depths deep = depths_of_tile<M>(depths);
     Sum<T> sum[M][N];
@@ -242,7 +255,12 @@ __global__ void __launch_bounds__(kTileThreads, 2) product_kernel(const __grid_c
 #pragma unroll
         for (int j = 0; j < N; ++j) sum[i][j] = 0;
     if (deep.most > 0) {
-        Fetcher<T, M> fetcher(p, row_tile, first_pixel);
+        if (threadIdx.x < kTilePixels<T>) {
+            const std::int64_t pixel = first_pixel + threadIdx.x, last = p.pixels - 1;
+            pixels[threadIdx.x] = p.gather.pixel(pixel < last ? pixel : last);
+        }
+        __syncthreads();
+        Fetcher<T, M> fetcher(p, row_tile, pixels);
         fetcher.fetch();
         fetcher.store(slices[0]);
         __syncthreads();
@@ -261,23 +279,117 @@ __global__ void __launch_bounds__(kTileThreads, 2) product_kernel(const __grid_c
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        write_half<T, M>(p, row_tile, first_pixel + place_in_tile<N>(threadIdx.x % kTileLanes, half * (N / 2)), half,
-                         sum);
+        const int column = place_in_tile<N>(threadIdx.x % kTileLanes, half * (N / 2));
+        write_half<kGated>(p, row_tile, first_pixel + column, half, sum);
     }
 }
 
-// Depths of packed weights are whole slices.
-int packed_depth(const LiveTaps& live) { return (live.depth() + kTileDepth - 1) / kTileDepth * kTileDepth; }
+constexpr int kLargeTile = 128, kSmallTile = 64;
 
-template <int M>
-TileRows tile_rows(int lines, bool paired) {
-    return {paired ? lines / 2 : lines, kTileLanes * M, paired};
+// Of packed weights: whole slices, and one depth at least, with which go those of the rows.
+std::int64_t packed_depth(const LiveTaps& live) {
+    return std::max((live.depth() + kTileDepth - 1) / kTileDepth * kTileDepth, 1);
 }
 
 template <class T>
-std::int64_t bytes_of_work(const LiveTaps& live, const TileRows& rows) {
-    return rows.rows() * (packed_depth(live) * std::int64_t{sizeof(Sum<T>)} + std::int64_t{sizeof(int)});
+std::int64_t bytes_of_work(const LiveTaps& live, std::int64_t lines) {
+    const std::int64_t rows = (lines + kLargeTile - 1) / kLargeTile * kLargeTile;
+    return rows * (packed_depth(live) * std::int64_t{sizeof(Sum<T>)} + std::int64_t{sizeof(int)});
+}
+
+// Whether tiles of 64 rows waste less than those of 128, or are needed for every multiprocessor to have one. The chains
+// do not depend on it.
+bool small_tiles(std::int64_t lines, std::int64_t pixels) {
+    const std::int64_t tiles = (lines + kSmallTile - 1) / kSmallTile, columns = (pixels + kLargeTile - 1) / kLargeTile;
+    return tiles == 1 || tiles == 3 || tiles / 2 * columns < multiprocessors();
+}
+
+template <bool kGated, int M, class T>
+void launch_product(Product<T> p, std::int64_t lines, const View& weight, void* work, void* stream) {
+    p.rows = {static_cast<int>(kGated ? lines / 2 : lines), kTileLanes * M, kGated};
+    p.row_tiles = p.rows.tiles();
+    const std::int64_t values = packed_depth(p.live) * p.rows.rows();
+    p.packed = static_cast<Sum<T>*>(work);
+    p.depths = reinterpret_cast<int*>(p.packed + values);
+    const Packing<T> packing{static_cast<const T*>(weight.data),
+                             p.live,
+                             p.rows,
+                             static_cast<int>(weight.height() * weight.width()),
+                             values,
+                             p.packed,
+                             p.depths};
+    launch(pack_kernel<T>, (values + kPackThreads - 1) / kPackThreads, kPackThreads, stream, packing);
+    launch(product_kernel<kGated, T, M>, p.row_tiles * ((p.pixels + kTilePixels<T> - 1) / kTilePixels<T>), kTileThreads,
+           stream, p);
+}
+
+// lines: of the weights, whose channels out holds, or half of them where it is gated.
+template <class T>
+void run(const MaskedConvCall& call, const View& image, const View& weight, bool adjoint, const Added<T>& added,
+         Activation activation, const View& out, void* work) {
+    constexpr int kPack = kThreadSide<T> / 2;
+    const std::int64_t lines = weight.shape[adjoint ? 1 : 0], of_image = out.height() * out.width();
+    const bool aligned = reinterpret_cast<std::uintptr_t>(out.data) % (kPack * sizeof(T)) == 0;
+    Product<T> p{};
+    p.live = live_taps(call, weight, adjoint);
+    p.gather = gather_of<T>(call, image, weight, adjoint, out.height(), out.width());
+    p.added = added;
+    p.relu = activation == Activation::relu;
+    p.out = static_cast<T*>(out.data);
+    p.channels = out.shape[1];
+    p.pixels = out.shape[0] * of_image;
+    p.whole_packs = aligned && of_image % kPack == 0;
+    const auto with_tiles = [&](auto gated) {
+        constexpr bool kGated = decltype(gated)::value;
+        if (small_tiles(lines, p.pixels)) return launch_product<kGated, 4>(p, lines, weight, work, call.stream);
+        launch_product<kGated, kThreadSide<T>>(p, lines, weight, work, call.stream);
+    };
+    activation == Activation::gated ? with_tiles(std::true_type{}) : with_tiles(std::false_type{});
+}
+
+// run(T{}) for the T of dtype.
+template <class Run>
+auto with_type(DType dtype, const Run& run) {
+    switch (dtype) {
+        case DType::float16: return run(Half{});
+        case DType::bfloat16: return run(BFloat16{});
+        case DType::float32: return run(float{});
+        case DType::float64: return run(double{});
+        default: throw std::invalid_argument("dtype: masked convolutions take floats");
+    }
 }
 
 }  // namespace
+
+std::int64_t masked_conv_work(const MaskedConvCall& call, const View& weight) {
+    return with_type(call.dtype, [&](auto t) {
+        using T = decltype(t);
+        return std::max(bytes_of_work<T>(live_taps(call, weight, false), weight.shape[0]),
+                        bytes_of_work<T>(live_taps(call, weight, true), weight.shape[1]));
+    });
+}
+
+void masked_conv(const MaskedConvCall& call, const View& x, const View& weight, const void* bias, const View* condition,
+                 Activation activation, const View& out, void* work) {
+    with_type(call.dtype, [&](auto t) {
+        using T = decltype(t);
+        Added<T> added{static_cast<const T*>(bias), nullptr, 0, 0, 0, 0};
+        if (condition) {
+            // A vector is a map of one pixel.
+            const bool map = condition->height() > 1, wide = condition->width() > 1;
+            added = {added.bias,
+                     static_cast<const T*>(condition->data),
+                     condition->strides[0],
+                     condition->strides[1],
+                     map ? condition->row_stride() : 0,
+                     wide ? condition->column_stride() : 0};
+        }
+        run<T>(call, x, weight, false, added, activation, out, work);
+    });
+}
+
+void masked_conv_input(const MaskedConvCall& call, const View& grad, const View& weight, const View& dx, void* work) {
+    with_type(call.dtype, [&](auto t) { run<decltype(t)>(call, grad, weight, true, {}, Activation::none, dx, work); });
+}
+
 }  // namespace lapcore::cuda

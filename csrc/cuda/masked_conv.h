@@ -23,17 +23,18 @@ struct MaskedConvCall {
 std::int64_t masked_conv_work(const MaskedConvCall& call, const View& weight);
 std::int64_t masked_conv_weight_work(const MaskedConvCall& call, const View& weight, std::int64_t pixels);
 
-// out, contiguous. Each sum is one chain of fused multiply-adds in float32, or float64 for float64: over the live taps in
-// raster order and, within, the live channels in theirs; the bias (O,) and the condition, (N, O, 1, 1) or (N, O, H', W'),
-// of any strides, are added after it, each if it is given. Gated out has half as many channels; its call has halves.
+// out, contiguous. Each sum is one chain of fused multiply-adds in float32, or float64 for float64: over the live taps
+// in raster order and, within, the live channels in theirs; the bias (O,) and the condition, (N, O, 1, 1) or (N, O, H',
+// W'), of any strides, are added after it, each if it is given. Gated out has half as many channels; its call has
+// halves.
 void masked_conv(const MaskedConvCall& call, const View& x, const View& weight, const void* bias, const View* condition,
                  Activation activation, const View& out, void* work);
 
 // dx, contiguous, from the gradient at an output without activation: chains over the live taps and outputs.
 void masked_conv_input(const MaskedConvCall& call, const View& grad, const View& weight, const View& dx, void* work);
 
-// dw, contiguous: chains over runs of pixels whose number the sizes alone determine, added up in their order; zero where
-// the mask is.
+// dw, contiguous: chains over runs of pixels whose number the sizes alone determine, added up in their order; zero
+// where the mask is.
 void masked_conv_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& dw, void* work);
 
 }  // namespace lapcore::cuda

@@ -53,7 +53,12 @@ inline LiveTaps live_taps(const MaskedConvCall& call, const View& weight, bool a
     const int rows = size(2), columns = size(3), above = rows / 2 * columns, runs = call.halves ? 2 : 1;
     const bool grouped = call.mask == MaskKind::a || call.mask == MaskKind::b;
     const int centre_row = grouped ? columns / 2 + 1 : call.mask == MaskKind::rows ? columns : 0;
-    return {above + centre_row, grouped ? call.groups : 0, call.mask == MaskKind::b, size(1), size(0) / runs, runs,
+    return {above + centre_row,
+            grouped ? call.groups : 0,
+            call.mask == MaskKind::b,
+            size(1),
+            size(0) / runs,
+            runs,
             adjoint};
 }
 
@@ -79,7 +84,7 @@ struct Tap {
 
 // A pixel of the result: where its image begins, and where in it the centre tap reads.
 template <class T>
-struct GatheredPixel {
+struct alignas(16) GatheredPixel {
     const T* image;
     int y, x;
 };
@@ -118,8 +123,8 @@ struct Gather {
 };
 
 template <class T>
-Gather<T> gather_of(const MaskedConvCall& call, const View& image, const View& weight, bool adjoint, std::int64_t height,
-                    std::int64_t width) {
+Gather<T> gather_of(const MaskedConvCall& call, const View& image, const View& weight, bool adjoint,
+                    std::int64_t height, std::int64_t width) {
     const auto span = (image.height() - 1) * image.row_stride() + (image.width() - 1) * image.column_stride();
     if (span > std::numeric_limits<int>::max()) throw std::invalid_argument("x: a channel spans 2^31 elements or more");
     const int kernel_height = static_cast<int>(weight.shape[2]), kernel_width = static_cast<int>(weight.shape[3]);

@@ -1,6 +1,6 @@
-// A tile of sums in the registers of a block of 16 x 16 threads, M x N of them a thread, to which slices of two operands
-// are added that lie in shared memory, the depth first. Each sum is one chain of fused multiply-adds in the order of
-// the depth.
+// A tile of sums in the registers of a block of 16 x 16 threads, M x N of them a thread, to which slices of two
+// operands are added that lie in shared memory, the depth first. Each sum is one chain of fused multiply-adds in the
+// order of the depth.
 #pragma once
 
 #include <cuda_runtime.h>
