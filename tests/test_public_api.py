@@ -33,6 +33,10 @@ SIGNATURES = {
     "parzen_log_likelihood": "x samples sigma",
     "discretized_logistic_mixture_nll": "params x * mode='exact'",
     "sample_discretized_logistic_mixture": "params seeds * channels=3 snap=True stream=0",
+    "masked_conv2d": "x weight bias=None * mask color_groups=1 condition=None stride=1 activation='none' gated_layout=False",
+    "mask_of": "mask kernel_size in_channels out_channels color_groups=1 * gated_layout=False device=None",
+    "gated_activation": "x * first='tanh'",
+    "concat_elu": "x",
     "backend": "name",
 }
 

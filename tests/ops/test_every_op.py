@@ -7,6 +7,7 @@ every layout agree with plain eager calls.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from importlib import import_module, util
@@ -70,9 +71,17 @@ EXAMPLES: dict[str, Callable[[], Call]] = {
     "gaussian_nll": lambda: Call(four()[:3], {}),
     "vector_quantize": lambda: Call((draw(4, 3, 6), draw(5, 6, seed=1)), {}),
     "parzen_log_likelihood": lambda: Call((draw(4, 2, 3), draw(5, 2, 3, seed=1), [0.7, 1.5]), {}),
+    "masked_conv2d": lambda: Call(
+        (draw(2, 3, 4, 5), draw(6, 3, 3, 2, seed=1), draw(6, seed=2)),
+        {"mask": "B", "color_groups": 3, "condition": draw(2, 6, seed=3), "activation": "gated"},
+    ),
+    "gated_activation": lambda: Call((draw(2, 4, 3, 5),), {}),
+    "concat_elu": lambda: Call((draw(2, 3, 3, 5),), {}),
     "discretized_logistic_mixture_nll": lambda: Call((draw(2, 20, 2, 4), grid(2, 3, 2, 4)), {}),
     "sample_discretized_logistic_mixture": lambda: Call((draw(2, 20, 2, 4), SEEDS), {"stream": 1}),
 }
+# By op, which of the floating-point inputs are the same for batches of every size.
+WEIGHTS = {"masked_conv2d": {1, 2}}
 # By op, which of the floating-point inputs get no gradient.
 CONSTANT = {"vector_quantize": {1}}
 # Ops whose gradient is not the derivative, which is 0 almost everywhere, but the incoming gradient, passed to the first input.
@@ -97,6 +106,12 @@ def map_floats(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
 
 def floats(tree: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if is_float(leaf)]
+
+
+def repeated(call: Call, times: int, weights: set[int]) -> Call:
+    """A batch of so many times the size; the floating-point inputs numbered in `weights` stay as they are."""
+    number = itertools.count()
+    return map_floats(lambda t: t if next(number) in weights else t.repeat(times, *[1] * (t.dim() - 1)), call)
 
 
 def run(name: str, call: Call) -> list[Tensor]:
@@ -216,7 +231,7 @@ def test_straight_through(name: str) -> None:
 @differentiable
 def test_layouts(name: str, layout: Callable[[Tensor], Tensor]) -> None:
     """Strided inputs and incoming gradients give what contiguous copies of them give."""
-    strided = map_floats(lambda t: layout(t.detach()).requires_grad_(), EXAMPLES[name]())
+    strided = map_floats(lambda t: (layout(t) if t.dim() > 1 else t).detach().requires_grad_(), EXAMPLES[name]())
     plain = map_floats(lambda t: t.detach().contiguous().requires_grad_(), strided)
     got, want = run(name, strided), run(name, plain)
     for a, b in zip(got, want, strict=True):
@@ -297,7 +312,7 @@ def test_compile_with_dynamic_shapes(name: str) -> None:
     torch.compiler.reset()
     compiled = torch.compile(OPS[name].public, fullgraph=True, backend="aot_eager", dynamic=True)
     for batch in (2, 5):
-        call = map_floats(lambda t, batch=batch: t.repeat(batch, *[1] * (t.dim() - 1)), EXAMPLES[name]())
+        call = repeated(EXAMPLES[name](), batch, WEIGHTS.get(name, set()))
         call = pytree.tree_map_only(
             Tensor, lambda t, batch=batch: t.repeat(batch) if t.dtype is torch.int64 else t, call
         )
