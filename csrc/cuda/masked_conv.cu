@@ -5,7 +5,6 @@
 // A warp fetches one depth of a slice: neighbouring values of the packed weights, and neighbouring pixels of a channel
 // under a tap. What bounds it is the rate of multiply-adds, as in tile_product.h.
 #include <algorithm>
-#include <stdexcept>
 #include <type_traits>
 
 #include "common/activations.h"
@@ -217,7 +216,7 @@ __device__ void write_half(const Product<T>& p, int row_tile, std::int64_t pixel
                            const Sum<T> (&sum)[M][kThreadSide<T>]) {
     constexpr int kColumns = kThreadSide<T> / 2;
     if (pixel >= p.pixels) return;
-    const std::int64_t of_image = p.gather.out_pixels;
+    const std::int64_t of_image = p.gather.out_pixels();
     const OutPixel first{pixel / of_image, static_cast<int>(pixel % of_image)};
 #pragma unroll
     for (int i = 0; i < (kGated ? M / 2 : M); ++i) {
@@ -284,8 +283,6 @@ __global__ void __launch_bounds__(kTileThreads, 2) product_kernel(const __grid_c
     }
 }
 
-constexpr int kLargeTile = 128, kSmallTile = 64;
-
 // Of packed weights: whole slices, and one depth at least, with which go those of the rows.
 std::int64_t packed_depth(const LiveTaps& live) {
     return std::max((live.depth() + kTileDepth - 1) / kTileDepth * kTileDepth, 1);
@@ -297,11 +294,10 @@ std::int64_t bytes_of_work(const LiveTaps& live, std::int64_t lines) {
     return rows * (packed_depth(live) * std::int64_t{sizeof(Sum<T>)} + std::int64_t{sizeof(int)});
 }
 
-// Whether tiles of 64 rows waste less than those of 128, or are needed for every multiprocessor to have one. The chains
-// do not depend on it.
+// Small tiles are also taken where every multiprocessor has one only so. The chains do not depend on it.
 bool small_tiles(std::int64_t lines, std::int64_t pixels) {
-    const std::int64_t tiles = (lines + kSmallTile - 1) / kSmallTile, columns = (pixels + kLargeTile - 1) / kLargeTile;
-    return tiles == 1 || tiles == 3 || tiles / 2 * columns < multiprocessors();
+    const auto tiles = [](std::int64_t count) { return (count + kLargeTile - 1) / kLargeTile; };
+    return small_tiles_fit(lines) || tiles(lines) * tiles(pixels) < multiprocessors();
 }
 
 template <bool kGated, int M, class T>
@@ -347,22 +343,10 @@ void run(const MaskedConvCall& call, const View& image, const View& weight, bool
     activation == Activation::gated ? with_tiles(std::true_type{}) : with_tiles(std::false_type{});
 }
 
-// run(T{}) for the T of dtype.
-template <class Run>
-auto with_type(DType dtype, const Run& run) {
-    switch (dtype) {
-        case DType::float16: return run(Half{});
-        case DType::bfloat16: return run(BFloat16{});
-        case DType::float32: return run(float{});
-        case DType::float64: return run(double{});
-        default: throw std::invalid_argument("dtype: masked convolutions take floats");
-    }
-}
-
 }  // namespace
 
 std::int64_t masked_conv_work(const MaskedConvCall& call, const View& weight) {
-    return with_type(call.dtype, [&](auto t) {
+    return with_float(call.dtype, [&](auto t) {
         using T = decltype(t);
         return std::max(bytes_of_work<T>(live_taps(call, weight, false), weight.shape[0]),
                         bytes_of_work<T>(live_taps(call, weight, true), weight.shape[1]));
@@ -371,7 +355,7 @@ std::int64_t masked_conv_work(const MaskedConvCall& call, const View& weight) {
 
 void masked_conv(const MaskedConvCall& call, const View& x, const View& weight, const void* bias, const View* condition,
                  Activation activation, const View& out, void* work) {
-    with_type(call.dtype, [&](auto t) {
+    with_float(call.dtype, [&](auto t) {
         using T = decltype(t);
         Added<T> added{static_cast<const T*>(bias), nullptr, 0, 0, 0, 0};
         if (condition) {
@@ -389,7 +373,7 @@ void masked_conv(const MaskedConvCall& call, const View& x, const View& weight, 
 }
 
 void masked_conv_input(const MaskedConvCall& call, const View& grad, const View& weight, const View& dx, void* work) {
-    with_type(call.dtype, [&](auto t) { run<decltype(t)>(call, grad, weight, true, {}, Activation::none, dx, work); });
+    with_float(call.dtype, [&](auto t) { run<decltype(t)>(call, grad, weight, true, {}, Activation::none, dx, work); });
 }
 
 }  // namespace lapcore::cuda

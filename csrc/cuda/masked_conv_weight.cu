@@ -2,7 +2,6 @@
 // columns are pairs (tap, channel) of the image, along the pixels of the whole batch. The pixels are cut into parts, a
 // block for each tile and part, whose sums a second kernel adds up in their order.
 #include <algorithm>
-#include <stdexcept>
 
 #include "cuda/launch.h"
 #include "cuda/masked_gather.h"
@@ -69,8 +68,8 @@ public:
         : product_(product), columns_(columns), line_(row_tile * kTileLanes * M + threadIdx.x / kTileDepth) {
         const std::int64_t pixel = first + threadIdx.x % kTileDepth;
         left_ = static_cast<int>(end - pixel);
-        image_ = pixel / product.gather.out_pixels;
-        const int inside = static_cast<int>(pixel % product.gather.out_pixels);
+        image_ = pixel / product.gather.out_pixels();
+        const int inside = static_cast<int>(pixel % product.gather.out_pixels());
         i_ = inside / product.gather.out_width;
         j_ = inside % product.gather.out_width;
     }
@@ -112,7 +111,7 @@ private:
 #pragma unroll 1
         while (j_ >= product_.gather.out_width) {
             j_ -= product_.gather.out_width;
-            if (++i_ == product_.out_height()) {
+            if (++i_ == product_.gather.out_height) {
                 i_ = 0;
                 ++image_;
             }
@@ -189,22 +188,53 @@ __global__ void __launch_bounds__(kFinishThreads) weight_finish_kernel(const __g
     p.out[at] = stored<T>(sum);
 }
 
-constexpr int kLargeTile = 128, kSmallTile = 64;
-
-// Of rows: as small as wastes the least.
-int tile_side(std::int64_t lines) {
-    const std::int64_t tiles = (lines + kSmallTile - 1) / kSmallTile;
-    return tiles == 1 || tiles == 3 ? kSmallTile : kLargeTile;
+template <class T>
+Product<T> product_of(const MaskedConvCall& call, const View& weight, std::int64_t pixels) {
+    constexpr int kSide = kTileLanes * kThreadSide<T>;
+    Product<T> p{};
+    p.live = live_taps(call, weight, false);
+    p.lines = static_cast<int>(weight.shape[0]);
+    p.depth = p.live.depth();
+    const int side = small_tiles_fit(p.lines) ? kSmallTile : kSide;
+    p.row_tiles = (p.lines + side - 1) / side;
+    p.column_tiles = (p.depth + kSide - 1) / kSide;
+    p.pixels = pixels;
+    p.parts = PixelParts::of(std::max(p.row_tiles * p.column_tiles, 1), pixels);
+    p.kernel_size = weight.height() * weight.width();
+    p.total = weight.shape[0] * weight.shape[1] * p.kernel_size;
+    return p;
 }
 
 template <class T>
-void set_tiles(Product<T>& p, const LiveTaps& live, std::int64_t lines, std::int64_t pixels) {
-    const int side = std::min(tile_side(lines), kTileLanes * kThreadSide<T>), columns = kTileLanes * kThreadSide<T>;
-    p.live = live;
-    p.lines = static_cast<int>(lines);
-    p.depth = live.depth();
-    p.row_tiles = (p.lines + side - 1) / side;
-    p.column_tiles = (p.depth + columns - 1) / columns;
-    p.pixels = pixels;
-    p.parts = PixelParts::of(std::max(p.row_tiles * p.column_tiles, 1), pixels);
+void run(const MaskedConvCall& call, const View& grad, const View& x, const View& dw, void* work) {
+    Product<T> p = product_of<T>(call, dw, grad.shape[0] * grad.height() * grad.width());
+    p.grad = {static_cast<const T*>(grad.data), grad.strides[0], grad.strides[1], grad.strides[2], grad.strides[3]};
+    p.gather = gather_of<T>(call, x, dw, false, grad.height(), grad.width());
+    p.sums = static_cast<Sum<T>*>(work);
+    p.out = static_cast<T*>(dw.data);
+    const std::int64_t blocks = p.parts.count * p.row_tiles * p.column_tiles;
+    if (p.depth > 0) {
+        if (small_tiles_fit(p.lines)) {
+            launch(weight_product_kernel<T, 4>, blocks, kTileThreads, call.stream, p);
+        } else {
+            launch(weight_product_kernel<T, kThreadSide<T>>, blocks, kTileThreads, call.stream, p);
+        }
+    }
+    launch(weight_finish_kernel<T>, (p.total + kFinishThreads - 1) / kFinishThreads, kFinishThreads, call.stream, p);
 }
+
+}  // namespace
+
+std::int64_t masked_conv_weight_work(const MaskedConvCall& call, const View& weight, std::int64_t pixels) {
+    return with_float(call.dtype, [&](auto t) {
+        using T = decltype(t);
+        const Product<T> p = product_of<T>(call, weight, pixels);
+        return p.parts.count * p.lines * p.depth * std::int64_t{sizeof(Sum<T>)};
+    });
+}
+
+void masked_conv_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& dw, void* work) {
+    with_float(call.dtype, [&](auto t) { run<decltype(t)>(call, grad, x, dw, work); });
+}
+
+}  // namespace lapcore::cuda

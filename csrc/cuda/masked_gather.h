@@ -98,8 +98,9 @@ struct Gather {
     int row_stride, column_stride, height, width;
     int kernel_width, centre_y, centre_x;
     int step, sign, halved;
-    int out_width;
-    std::int64_t out_pixels;
+    int out_height, out_width;
+
+    __host__ __device__ std::int64_t out_pixels() const { return std::int64_t{out_height} * out_width; }
 
     __device__ GatheredPixel<T> pixel(std::int64_t n, int i, int j) const {
         return {data + n * image_stride, i * step - sign * centre_y, j * step - sign * centre_x};
@@ -107,8 +108,8 @@ struct Gather {
 
     // By its number among the pixels of all results.
     __device__ GatheredPixel<T> pixel(std::int64_t number) const {
-        const std::int64_t n = number / out_pixels;
-        const int inside = static_cast<int>(number - n * out_pixels);
+        const std::int64_t n = number / out_pixels();
+        const int inside = static_cast<int>(number - n * out_pixels());
         return pixel(n, inside / out_width, inside % out_width);
     }
 
@@ -141,8 +142,16 @@ Gather<T> gather_of(const MaskedConvCall& call, const View& image, const View& w
             adjoint ? 1 : call.stride,
             adjoint ? -1 : 1,
             adjoint ? call.stride - 1 : 0,
-            static_cast<int>(width),
-            height * width};
+            static_cast<int>(height),
+            static_cast<int>(width)};
+}
+
+// Tiles have 128 rows, or 64 where those waste less.
+constexpr int kLargeTile = 128, kSmallTile = 64;
+
+inline bool small_tiles_fit(std::int64_t lines) {
+    const std::int64_t tiles = (lines + kSmallTile - 1) / kSmallTile;
+    return tiles == 1 || tiles == 3;
 }
 
 }  // namespace lapcore::cuda
