@@ -6,13 +6,14 @@
 
 namespace lapcore::cuda {
 
-enum class MaskKind : int { a, b, rows, above };
 enum class Activation : int { none, relu, gated };
 
+// Of the taps in raster order the first `whole` are live for all channels. If there are colour groups (not 0), the next
+// is too, where an input's group is below the output's, or is the output's `own`.
 struct MaskedConvCall {
     DType dtype;
-    MaskKind mask;
-    int groups;   // of colours
+    int whole, groups;
+    bool own;
     bool halves;  // whether the outputs are two halves, each of which is split into groups
     int stride;
     void* stream;

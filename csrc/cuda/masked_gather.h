@@ -49,17 +49,9 @@ struct LiveTaps {
 };
 
 inline LiveTaps live_taps(const MaskedConvCall& call, const View& weight, bool adjoint) {
-    const auto size = [&](int d) { return static_cast<int>(weight.shape[d]); };
-    const int rows = size(2), columns = size(3), above = rows / 2 * columns, runs = call.halves ? 2 : 1;
-    const bool grouped = call.mask == MaskKind::a || call.mask == MaskKind::b;
-    const int centre_row = grouped ? columns / 2 + 1 : call.mask == MaskKind::rows ? columns : 0;
-    return {above + centre_row,
-            grouped ? call.groups : 0,
-            call.mask == MaskKind::b,
-            size(1),
-            size(0) / runs,
-            runs,
-            adjoint};
+    const int outputs = static_cast<int>(weight.shape[0]), inputs = static_cast<int>(weight.shape[1]);
+    const int runs = call.halves ? 2 : 1;
+    return {call.whole + (call.groups > 0), call.groups, call.own, inputs, outputs / runs, runs, adjoint};
 }
 
 // A position in the depth.
