@@ -96,14 +96,14 @@ def _rows(x: Tensor) -> tuple[int, int]:
     return x.data_ptr(), x.stride(0)
 
 
-def _all_rows(tensors: Moments) -> list[tuple[int, int] | None]:
-    return [None if x is None else (x.data_ptr(), x.stride(0)) for x in tensors]
+def _all_rows(tensors: Moments, length: int) -> list[tuple[int, int] | None]:
+    return [None if x is None else (x.data_ptr(), length if x.is_contiguous() else x.stride(0)) for x in tensors]
 
 
 def _sums(x: Tensor) -> Tensor:
     """Room for a sum of each row; zeros where there is nothing to add up."""
     if x.numel() and x.dtype in (torch.float32, torch.float64):
-        return x.new_empty(x.shape[0])
+        return torch.empty(x.shape[0], dtype=x.dtype)
     return x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
 
 
@@ -113,9 +113,10 @@ def _forward(moments: Moments, seeds: tuple[int, int, bool, int], z: Tensor | No
     if mean.numel() == 0:
         return
     moments = [None if x is None else row_by_row(x) for x in moments]
+    call = _call(mean)
     z_address = 0 if z is None else z.data_ptr()
     kl_address = 0 if kl is None else kl.data_ptr()
-    _C.gaussian_forward(*_call(mean), _all_rows(moments), seeds, z_address, kl_address)
+    _C.gaussian_forward(*call, _all_rows(moments, call[2][1]), seeds, z_address, kl_address)
 
 
 def _backward(
@@ -132,11 +133,12 @@ def _backward(
     moments = [None if x is None else row_by_row(x) for x in moments]
     grad_z = None if grad_z is None else row_by_row(grad_z)
     grad_kl = None if grad_kl is None else grad_kl.contiguous()
+    call = _call(mean)
     _C.gaussian_backward(
-        *_call(mean),
+        *call,
         None if grad_z is None else _rows(grad_z),
         0 if grad_kl is None else grad_kl.data_ptr(),
-        _all_rows(moments),
+        _all_rows(moments, call[2][1]),
         seeds,
-        _all_rows(gradients),
+        _all_rows(gradients, call[2][1]),
     )

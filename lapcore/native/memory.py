@@ -35,7 +35,7 @@ def reusing(x: Tensor, shape: tuple[int, ...], count: int, dtype: torch.dtype) -
 def like(x: Tensor) -> Tensor:
     """A contiguous tensor of x's shape and dtype."""
     if x.numel() < LARGE // 8:
-        return torch.empty_like(x, memory_format=torch.contiguous_format)
+        return torch.empty_like(x) if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype)
     return reusing(x, x.shape, math.prod(x.shape), x.dtype)
 
 

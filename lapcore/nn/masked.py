@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lapcore.ops.masked_conv import concat_elu, gated_activation, mask_of, masked_conv2d
+from lapcore.ops.masked_conv import check_mask, concat_elu, gated_activation, kernel_sides, mask_of, masked_conv2d
 from lapcore.reference.masked_conv import centre_channels, whole_taps
 
 
@@ -35,7 +35,7 @@ class MaskedConv2d(nn.Module):
 
     Start: uniform in [-b, b], b = 1 / sqrt(live inputs of an output, on average): nn.Conv2d's rule, dead taps not counted.
     Under autocast it runs in autocast's dtype, as nn.Conv2d does.
-    Errors: TypeError, ValueError naming the argument, at the first call for shapes that do not fit.
+    Errors: TypeError, ValueError naming the argument.
     """
 
     bias: Tensor | None
@@ -55,9 +55,10 @@ class MaskedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        self.kernel_size = kernel_sides(kernel_size)
         self.mask, self.color_groups, self.stride = mask, color_groups, stride
         self.activation, self.gated_layout = activation, gated_layout or activation == "gated"
+        check_mask(mask, in_channels, out_channels, color_groups, self.gated_layout)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *self.kernel_size))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_channels)) if bias else None)
         self.reset_parameters()
@@ -143,7 +144,7 @@ class MaskedConv2d(nn.Module):
 def _autocast(x: Tensor, *others: Tensor | None) -> Sequence[Any]:
     """In the dtype that autocast, if on, gives to convolutions; as there, float64 stays."""
     tensors = x, *others
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         return tensors
     dtype = torch.get_autocast_dtype(x.device.type)
     return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]

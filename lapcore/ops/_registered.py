@@ -15,6 +15,9 @@ from torch import Tensor
 from lapcore import backends
 from lapcore.ops._eager import PLAIN, tracing, transformed
 
+OTHERS = frozenset({type(None), bool, int, str, list, tuple})
+"""What arguments usually are, if not tensors."""
+
 Save = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., Any]
 
@@ -44,18 +47,19 @@ class Registered:
         self._dispatched = getattr(torch.ops.lapcore, name).default
         self._function: type[torch.autograd.Function] | None = None
         if save is not None and backward is not None:
-            remember, differentiate = _on_one_backend(save, backward)
-            torch.library.register_autograd(op, differentiate, setup_context=remember)
-            self._function = _function(run, remember, differentiate)
+            function = _function(run, save, backward)
+            torch.library.register_autograd(op, function.backward, setup_context=_remembering(save))
+            self._function = function
 
     def __call__(self, *arguments: Any) -> Any:
         differentiable = False
         for x in arguments:
-            if type(x) in PLAIN:
-                differentiable |= x.requires_grad
+            kind = type(x)
+            if kind in PLAIN:
                 if x.is_meta:
                     return self._dispatched(*arguments)
-            elif isinstance(x, Tensor):
+                differentiable = differentiable or x.requires_grad
+            elif kind not in OTHERS and isinstance(x, Tensor):
                 return self._dispatched(*arguments)
         if tracing() or transformed():
             return self._dispatched(*arguments)
@@ -64,33 +68,32 @@ class Registered:
         return self._run(*arguments)
 
 
-def _on_one_backend(save: Save, backward: Backward) -> tuple[Callable[..., None], Backward]:
+def _remembering(save: Save) -> Callable[..., None]:
     def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.backend = backends.asked_for()
         save(ctx, inputs, output)
 
-    def differentiate(ctx: Any, *grads: Any) -> Any:
-        if ctx.backend == backends.asked_for():
-            return backward(ctx, *grads)
-        with backends.asking_for(ctx.backend):
-            return backward(ctx, *grads)
-
-    return remember, differentiate
+    return remember
 
 
 def _function(run: Callable[..., Any], save: Save, backward: Backward) -> type[torch.autograd.Function]:
     """The older form of a Function, which costs a third of what one with setup_context does."""
+    differentiate = backward
 
     class Plain(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> Any:
             output = run(*arguments)
+            ctx.backend = backends.asked_for()
             save(ctx, arguments, output)
-            return tuple(output) if isinstance(output, list) else output  # autograd sees nothing in a list
+            return tuple(output) if type(output) is list else output  # autograd sees nothing in a list
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:
-            return backward(ctx, *grads)
+            if ctx.backend == backends.asked_for():
+                return differentiate(ctx, *grads)
+            with backends.asking_for(ctx.backend):
+                return differentiate(ctx, *grads)
 
     return Plain
 

@@ -16,12 +16,62 @@ from lapcore.ops import _check
 from lapcore.ops._eager import wants_gradient
 from lapcore.ops._registered import Registered, by_recomputation, save_all, saved
 from lapcore.reference import masked_conv as reference
-from lapcore.reference.masked_conv import MASKS, mask_of
+from lapcore.reference.masked_conv import MASKS
 
 __all__ = ["concat_elu", "gated_activation", "mask_of", "masked_conv2d"]
 
 ACTIVATIONS = ("none", "relu", "gated")
 FIRSTS = ("tanh", "identity")
+
+
+def mask_of(
+    mask: str,
+    kernel_size: int | tuple[int, int],
+    in_channels: int,
+    out_channels: int,
+    color_groups: int = 1,
+    *,
+    gated_layout: bool = False,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Which weights of a masked convolution are live: bool, shape (out_channels, in_channels, kh, kw).
+
+    The centre of a kernel, odd or even, is (kh // 2, kw // 2). Live are
+
+    - "A": the rows above the centre's, what stands left of the centre in its row, and the centre tap where g_in < g_out;
+    - "B": the same, and the centre tap where g_in <= g_out;
+    - "rows": the rows up to and with the centre's, whole, whatever the groups;
+    - "above": the rows above the centre's, whole, whatever the groups.
+
+    g = c * G // C is the colour group, of G = color_groups, of channel c of C: contiguous parts, so that logits may be viewed as
+    (N, G, levels, H, W). gated_layout: the output channels are two halves, of tanh and sigmoid, each divided into the groups.
+
+    Determinism: a function of the arguments; on `device`, by default torch's. Errors: TypeError, ValueError naming the argument.
+    Source: van den Oord, Kalchbrenner and Kavukcuoglu, Pixel Recurrent Neural Networks, 2016, section 3.4.
+    """
+    kernel = kernel_sides(kernel_size)
+    check_mask(mask, in_channels, out_channels, color_groups, gated_layout)
+    return reference.mask_of(mask, kernel, in_channels, out_channels, color_groups, gated_layout, device)
+
+
+def kernel_sides(kernel_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(kh, kw), each at least 1."""
+    sides = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+    if len(sides) != 2:
+        raise ValueError(f"kernel_size: expected an int or (kh, kw), got {kernel_size!r}")
+    for side in sides:
+        _check.count("kernel_size", side, 1)
+    return sides
+
+
+def check_mask(mask: str, in_channels: int, out_channels: int, color_groups: int, gated_layout: bool) -> None:
+    """Whether there can be such a mask."""
+    _check.choice("mask", mask, MASKS)
+    _check.count("color_groups", color_groups, 1)
+    if gated_layout and out_channels % 2:
+        raise ValueError(f"out_channels: expected an even number, two halves, got {out_channels}")
+    _check.count("in_channels", in_channels, color_groups)
+    _check.count("out_channels", out_channels, color_groups * (1 + gated_layout))
 
 
 def masked_conv2d(

@@ -104,9 +104,10 @@ def _check_dtype(name: str, dtype: torch.dtype) -> None:
 
 def signed64(name: str, value: int) -> int:
     """The int64 with the 64 bits of `value`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer | torch.SymInt):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    value = int(value)
+    if type(value) is not int:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer | torch.SymInt):
+            raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+        value = int(value)
     if not -(2**63) <= value < 2**64:
         raise ValueError(f"{name}: expected an int in [-2**63, 2**64), got {value}")
     return value - 2**64 if value >= 2**63 else value

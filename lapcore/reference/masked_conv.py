@@ -19,6 +19,8 @@ differentiable PyTorch themselves, so that second derivatives follow.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,9 +36,7 @@ def whole_taps(mask: str, kernel_size: tuple[int, int]) -> int:
     return row + {"A": width // 2, "B": width // 2, "rows": width, "above": 0}[mask]
 
 
-def centre_channels(
-    mask: str, in_channels: int, out_channels: int, color_groups: int, gated_layout: bool = False
-) -> list[int]:
+def centre_channels(mask: str, in_channels: int, out_channels: int, color_groups: int, gated_layout: bool) -> list[int]:
     """Of masks A and B, for each output channel: for how many input channels, the first ones, the centre tap is live."""
     period = out_channels // 2 if gated_layout else out_channels
     groups = [(o % period) * color_groups // period for o in range(out_channels)]
@@ -46,39 +46,23 @@ def centre_channels(
 
 def mask_of(
     mask: str,
-    kernel_size: int | tuple[int, int],
+    kernel_size: tuple[int, int],
     in_channels: int,
     out_channels: int,
-    color_groups: int = 1,
-    *,
-    gated_layout: bool = False,
-    device: torch.device | str | None = None,
+    color_groups: int,
+    gated_layout: bool,
+    device: torch.device | str | None,
 ) -> Tensor:
-    """Which weights of a masked convolution are live: bool, (out_channels, in_channels, kh, kw).
-
-    Centre of the kernel: (kh // 2, kw // 2). Live are
-
-    - "A": the rows above the centre's, what stands left of the centre in its row, and the centre tap where g_in < g_out;
-    - "B": the same, and the centre tap where g_in <= g_out;
-    - "rows": the rows up to and with the centre's, whole, whatever the groups;
-    - "above": the rows above the centre's, whole, whatever the groups.
-
-    g = c * G // C is the colour group, of G, of channel c of C. gated_layout: the output channels are two halves (of tanh and
-    sigmoid), each of which is divided into the groups.
-
-    Determinism: a function of the arguments; on `device`, by default torch's. Errors: KeyError for another mask.
-    Source: van den Oord, Kalchbrenner and Kavukcuoglu, Pixel Recurrent Neural Networks, 2016, section 3.4.
-    """
-    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-    taps = whole_taps(mask, (height, width))
-    live = torch.zeros(out_channels, in_channels, height * width, dtype=torch.bool, device=device)
+    """Which weights are live: bool, (out_channels, in_channels, kh, kw)."""
+    taps = whole_taps(mask, kernel_size)
+    live = torch.zeros(out_channels, in_channels, math.prod(kernel_size), dtype=torch.bool, device=device)
     live[..., :taps] = True
     if mask in ("A", "B"):
         first = torch.tensor(
             centre_channels(mask, in_channels, out_channels, color_groups, gated_layout), device=device
         )
         live[..., taps] = torch.arange(in_channels, device=device) < first[:, None]
-    return live.view(out_channels, in_channels, height, width)
+    return live.view(out_channels, in_channels, *kernel_size)
 
 
 def masked_conv2d(
@@ -117,7 +101,7 @@ def masked_conv2d_backward(
     needs: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of the linear part, those that are needed: dx, and dweight, which is 0 at dead taps."""
-    wide, padded = _wide(grad).contiguous(), _padded(x, weight)
+    wide, padded = _wide(grad), _padded(x, weight)
     kernel = _kernel(weight, mask, color_groups, gated_layout)
     dx = dw = None
     if needs[0]:
@@ -163,12 +147,13 @@ def concat_elu_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.to(torch.float32)
+    """In the type that is computed in; contiguous, for the bits of torch's functions depend on the layout."""
+    return (x if x.dtype == torch.float64 else x.to(torch.float32)).contiguous()
 
 
 def _live(weight: Tensor, mask: str, color_groups: int, gated_layout: bool) -> Tensor:
     o, c, height, width = weight.shape
-    return mask_of(mask, (height, width), c, o, color_groups, gated_layout=gated_layout, device=weight.device)
+    return mask_of(mask, (height, width), c, o, color_groups, gated_layout, weight.device)
 
 
 def _kernel(weight: Tensor, mask: str, color_groups: int, gated_layout: bool) -> Tensor:
@@ -180,4 +165,4 @@ def _kernel(weight: Tensor, mask: str, color_groups: int, gated_layout: bool) ->
 def _padded(x: Tensor, weight: Tensor) -> Tensor:
     """Zeros around the image, as far as those rows of the kernel reach."""
     height, width = weight.shape[2:]
-    return F.pad(_wide(x).contiguous(), (width // 2, width - 1 - width // 2, height // 2, 0))
+    return F.pad(_wide(x), (width // 2, width - 1 - width // 2, height // 2, 0))

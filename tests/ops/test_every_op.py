@@ -72,7 +72,7 @@ EXAMPLES: dict[str, Callable[[], Call]] = {
     "vector_quantize": lambda: Call((draw(4, 3, 6), draw(5, 6, seed=1)), {}),
     "parzen_log_likelihood": lambda: Call((draw(4, 2, 3), draw(5, 2, 3, seed=1), [0.7, 1.5]), {}),
     "masked_conv2d": lambda: Call(
-        (draw(2, 3, 4, 5), draw(6, 3, 3, 2, seed=1), draw(6, seed=2)),
+        (draw(2, 3, 2, 4), draw(6, 3, 2, 3, seed=1), draw(6, seed=2)),
         {"mask": "B", "color_groups": 3, "condition": draw(2, 6, seed=3), "activation": "gated"},
     ),
     "gated_activation": lambda: Call((draw(2, 4, 3, 5),), {}),

@@ -117,7 +117,8 @@ def masked_conv2d_gradients(
 
 
 def sigmoid(x: Array) -> Array:
-    return np.exp(-np.logaddexp(0, -x))
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
 
 
 def gated_activation(x: Array, first: str = "tanh") -> Array:
