@@ -1,20 +1,17 @@
-"""Masked convolutions and their activations by the CUDA kernels: exact chains, gradients, what is dead, batches, layouts, sanitizers."""
+"""Masked convolutions and their activations by the CUDA kernels: exact chains, gradients, what is dead, batches, sanitizers."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lapcore import native
 from lapcore.reference.masked_conv import MASKS, whole_taps
 from tests.cuda import harness
 from tests.cuda.harness import DTYPES, REFUSED_STREAM, SANITIZERS, blank, draw
@@ -25,7 +22,6 @@ from tests.tolerance import ACCUMULATOR, assert_close, assert_same_bits, to_nump
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 ACTIVATIONS = ("none", "relu", "gated")
 FIRSTS = ("tanh", "identity")
-STREAM = 7
 GATE = 16  # roundings in a gate
 
 Tensor = torch.Tensor
@@ -183,3 +179,125 @@ def test_gradients(sanitizer: str, tmp_path: Path) -> None:
     results = harness.run_all(sanitizer, [case for it in convolutions for case in it.gradient_cases()], tmp_path)
     for it, (dx,), (dw,) in zip(convolutions, results[::2], results[1::2], strict=True):
         it.check_gradients([dx, dw])
+
+
+def of(case: harness.Case, tmp_path: Path) -> Tensor:
+    ((result,),) = harness.run_all(SANITIZERS[0], [case], tmp_path)
+    return result
+
+
+def test_what_is_dead_is_not_multiplied(tmp_path: Path) -> None:
+    """NaN in a colour reaches, at its own pixel, none of the colours that do not see it, and no pixel before it."""
+    size = 1, 6, 12, 5, 5, (3, 3), 3
+    for mask, turn, seen in (("A", 1, 2), ("B", 1, 2), ("A", 5, 2), ("B", 5, 2)):
+        clean = replace(convolution(size, torch.float32, mask, turn), activation="none", stride=1, condition=None)
+        spoiled = replace(clean, x=clean.x.clone())
+        spoiled.x[:, 2 * seen :, 2, 2] = torch.nan
+        before, after = of(clean.case(), tmp_path), of(spoiled.case(), tmp_path)
+        colours = torch.arange(12) % 6 // 2 if clean.halves else torch.arange(12) // 4
+        reached = colours >= seen + (mask == "A")
+        assert after[:, reached, 2, 2].isnan().all() and after[:, :, 3].isnan().any()
+        assert_same_bits(after[:, ~reached, 2, 2], before[:, ~reached, 2, 2])
+        assert_same_bits(after[:, :, :2], before[:, :, :2])
+        assert_same_bits(after[:, :, 2, :2], before[:, :, 2, :2])
+
+
+def test_nothing_is_live(tmp_path: Path) -> None:
+    """Of a kernel of one row "above" leaves nothing: what is added stays, gradients are zeros."""
+    it = replace(convolution((2, 3, 6, 4, 5, (1, 3), 1), torch.float32, "above", 2), activation="none")
+    it.check(of(it.case(), tmp_path))
+    for (gradient,) in harness.run_all(SANITIZERS[0], it.gradient_cases(), tmp_path):
+        assert not gradient.any()
+
+
+def test_the_same_for_every_batch_place_and_tile(tmp_path: Path) -> None:
+    """An image alone, a window of it away from what lies outside, some of the outputs: other tiles, also of another kind."""
+    it = replace(convolution((3, 5, 70, 9, 10, (3, 3), 1), torch.float32, "B", 0), halves=False, activation="none")
+    it = replace(it, x=it.x.contiguous(), stride=1, condition=None)
+    cases = [
+        it,
+        replace(it, x=it.x[1:2]),
+        replace(it, x=it.x[:, :, 2:, 3:]),
+        replace(it, weight=it.weight[66:].contiguous()),
+    ]
+    whole, one, window, few = (y for (y,) in harness.run_all(SANITIZERS[0], [c.case() for c in cases], tmp_path))
+    assert_same_bits(one, whole[1:2])
+    assert_same_bits(window[:, :, 1:, 1:-1], whole[:, :, 3:, 4:-1])
+    assert_same_bits(few, whole[:, 66:])
+
+
+def activation_cases(rows: int, length: int, dtype: torch.dtype, layout: Any, seed: int) -> list[harness.Case]:
+    """Every function of both activations; half and whole: rows of one half, and of two."""
+    half, whole = (layout(draw(rows, k * length, seed=seed + k, dtype=dtype)) for k in (1, 2))
+    grad_half, grad_whole = (draw(rows, k * length, seed=seed + 2 + k, dtype=dtype) for k in (1, 2))
+    numbers = DTYPES.index(dtype), 0
+    cases = []
+    for k, first in enumerate(FIRSTS):
+        y, dx = blank(rows, length, dtype=dtype), blank(rows, 2 * length, dtype=dtype)
+        cases.append(harness.Case("gated_activation", (*numbers, k), [whole, y], [1], first))
+        cases.append(harness.Case("gated_activation_backward", (*numbers, k), [grad_half, whole, dx], [2], first))
+    y, dx = blank(rows, 2 * length, dtype=dtype), blank(rows, length, dtype=dtype)
+    cases.append(harness.Case("concat_elu", numbers, [half, y], [1]))
+    cases.append(harness.Case("concat_elu_backward", numbers, [grad_whole, half, dx], [2]))
+    return cases
+
+
+def expected_activation(case: harness.Case) -> np.ndarray:
+    tensors = [to_numpy(t) for t in case.tensors if t is not None]
+    firsts = [case.name] if case.name else []
+    function = {
+        "gated_activation": oracle.gated_activation,
+        "gated_activation_backward": oracle.gated_activation_gradient,
+        "concat_elu": oracle.concat_elu,
+        "concat_elu_backward": oracle.concat_elu_gradient,
+    }[case.function]
+    return function(*tensors[:-1], *firsts)
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_activations(sanitizer: str, tmp_path: Path) -> None:
+    """Rows of whole packs and of others, aligned or not, side by side or apart."""
+    rows = ((1, 1), (3, 4), (2, 12), (5, 7), (2, 300))
+    layouts = itertools.cycle((torch.Tensor.contiguous, LAYOUTS["storage_offset"], LAYOUTS["sliced"]))
+    cases = [
+        case
+        for k, ((n, length), dtype) in enumerate(itertools.product(rows, FLOATS))
+        for case in activation_cases(n, length, dtype, next(layouts), k)
+    ]
+    cases = harness.share(sanitizer, cases)
+    for case, (got,) in zip(cases, harness.run_all(sanitizer, cases, tmp_path), strict=True):
+        expected = expected_activation(case)
+        units = GATE * torch.finfo(ACCUMULATOR[got.dtype]).eps / 2, torch.finfo(got.dtype).eps / 2
+        # A gradient of concat_elu is a difference of two such products.
+        scale = abs(expected) + (case.function == "concat_elu_backward") * abs(to_numpy(case.tensors[0])).max()
+        margin = units[0] * scale + units[1] * abs(expected) + torch.finfo(got.dtype).smallest_normal
+        assert_close(got, expected, margin, str(case))
+
+
+def test_gates_of_sums_are_the_gates_of_activations(tmp_path: Path) -> None:
+    """Fused or as an operation of its own: the same bits."""
+    fused = replace(convolution((2, 3, 140, 3, 4, (3, 3), 3), torch.float32, "B", 2), activation="gated", halves=True)
+    sums = of(replace(fused, activation="none").case(), tmp_path).flatten(1)
+    gates = blank(len(sums), sums.shape[1] // 2, dtype=sums.dtype)
+    apart = of(harness.Case("gated_activation", (DTYPES.index(sums.dtype), 0, 0), [sums, gates], [1]), tmp_path)
+    assert_same_bits(of(fused.case(), tmp_path).flatten(1), apart)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_missing_barrier_is_seen(which: int, tmp_path: Path) -> None:
+    """In the products of the convolution and of the weights' gradient; without the first, pixels may not be there yet."""
+    sources = [harness.ROOT / "csrc/cuda" / f"{name}.cu" for name in ("masked_conv", "masked_conv_weight")]
+    without = {source: tmp_path / source.name for source in sources}
+    for source, mutilated in without.items():
+        mutilated.write_text(harness.barrier_removed(source.read_text(), which))
+    program = harness.program("thread", tuple(without.get(path, path) for path in harness.SOURCES))
+    it = convolution((1, 9, 6, 3, 4, (3, 3), 1), torch.float32, "B", 0)
+    for case in (it.case(), it.gradient_cases()[1]):
+        done = harness.run(program, [case], tmp_path)
+        assert done.returncode != 0 and ("data race" if which else "ThreadSanitizer") in done.stderr, case
+
+
+def test_a_refused_launch_is_an_error(tmp_path: Path) -> None:
+    it = convolution(SIZES[0], torch.float32, "A", 0)
+    done = harness.run(harness.program(SANITIZERS[0]), [it.case(REFUSED_STREAM)], tmp_path)
+    assert done.returncode == 2 and "CUDA: invalid configuration argument" in done.stderr
