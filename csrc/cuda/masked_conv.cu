@@ -4,81 +4,16 @@
 //
 // A warp fetches one depth of a slice: neighbouring values of the packed weights, and neighbouring pixels of a channel
 // under a tap. What bounds it is the rate of multiply-adds, as in tile_product.h.
-#include <algorithm>
 #include <type_traits>
 
-#include "common/activations.h"
-#include "cuda/launch.h"
-#include "cuda/masked_gather.h"
+#include "cuda/masked_product.h"
 #include "cuda/register_tile.h"
 
 namespace lapcore::cuda {
 namespace {
 
-// Which line of the result a row of tiles is. Of gated results the first half of a tile's rows are of the tanh, and the
-// second half their sigmoids, so that a thread has both.
-struct TileRows {
-    int count, side;  // lines, or pairs of them; rows of a tile
-    bool paired;
-
-    __host__ __device__ int lines_of_tile() const { return paired ? side / 2 : side; }
-    __host__ __device__ int tiles() const { return (count + lines_of_tile() - 1) / lines_of_tile(); }
-    __host__ __device__ int rows() const { return tiles() * side; }
-
-    // Beyond the last line, the last again.
-    __device__ int line(int row) const {
-        const int inside = row % side, lines = lines_of_tile(), line = row / side * lines + inside % lines;
-        return (inside / lines) * count + (line < count ? line : count - 1);
-    }
-};
-
 template <class T>
-struct Packing {
-    const T* weight;
-    LiveTaps live;
-    TileRows rows;
-    int kernel_size;
-    std::int64_t total;  // values
-    Sum<T>* packed;      // (depth, rows)
-    int* depths;         // of the rows
-};
-
-constexpr int kPackThreads = 256;
-
-template <class T>
-__global__ void __launch_bounds__(kPackThreads) pack_kernel(const __grid_constant__ Packing<T> p) {
-    const std::int64_t at = std::int64_t{blockIdx.x} * kPackThreads + threadIdx.x;
-    if (at >= p.total) return;
-    const int rows = p.rows.rows(), row = static_cast<int>(at % rows), depth = static_cast<int>(at / rows);
-    const int line = p.rows.line(row), live = p.live.depth_of(line);
-    if (depth == 0) p.depths[row] = live;
-    const int tap = depth / p.live.channels(), channel = p.live.channel(depth % p.live.channels());
-    const std::int64_t output = p.live.adjoint ? channel : line, input = p.live.adjoint ? line : channel;
-    const T* const weight = p.weight + (output * p.live.inputs + input) * p.kernel_size + tap;
-    p.packed[at] = depth < live ? loaded(*weight) : Sum<T>{};
-}
-
-// What is added to the sums, each of which may not be there.
-template <class T>
-struct Added {
-    const T *bias, *condition;
-    std::int64_t image, channel, row, column;  // strides of the condition
-};
-
-template <class T>
-struct Product {
-    LiveTaps live;
-    Gather<T> gather;
-    Added<T> added;
-    bool relu;
-    T* out;
-    std::int64_t channels, pixels;  // of out; of the whole batch
-    bool whole_packs;               // whether out can be written by packs
-    TileRows rows;
-    int row_tiles;
-    Sum<T>* packed;
-    int* depths;
-};
+using Product = MaskedProduct<T, Sum<T>>;
 
 template <class T>
 constexpr int kTilePixels = kTileLanes * kThreadSide<T>;
@@ -179,63 +114,21 @@ __device__ void accumulate_live(const Slice<T, M>& slice, const int* depths, int
     }
 }
 
-// A pixel of out.
-struct OutPixel {
-    std::int64_t image;
-    int inside;
-};
-
-// A sum and what is added to it.
-template <class T>
-__device__ Sum<T> finished(const Product<T>& p, Sum<T> value, int line, const OutPixel& at) {
-    const Added<T>& added = p.added;
-    if (added.bias) value = value + loaded(added.bias[line]);
-    if (added.condition) {
-        const int row = at.inside / p.gather.out_width, column = at.inside % p.gather.out_width;
-        value = value + loaded(added.condition[at.image * added.image + line * added.channel + row * added.row +
-                                               column * added.column]);
-    }
-    return value;
-}
-
-// Of a thread's i-th line: its sum of a column, or the gate that it and its partner make.
-template <bool kGated, class T, int M>
-__device__ Sum<T> result(const Product<T>& p, const Sum<T> (&sum)[M][kThreadSide<T>], int i, int column, int line,
-                         const OutPixel& at) {
-    const Sum<T> value = finished(p, sum[i][column], line, at);
-    if constexpr (kGated) {
-        return gated<First::tanh>(value, finished(p, sum[i + M / 2][column], line + p.rows.count, at));
-    } else {
-        return p.relu ? relu_of(value) : value;
-    }
-}
-
 // Half of a thread's columns, which are neighbouring pixels from number `pixel` on.
 template <bool kGated, class T, int M>
 __device__ void write_half(const Product<T>& p, int row_tile, std::int64_t pixel, int half,
                            const Sum<T> (&sum)[M][kThreadSide<T>]) {
     constexpr int kColumns = kThreadSide<T> / 2;
     if (pixel >= p.pixels) return;
-    const std::int64_t of_image = p.gather.out_pixels();
-    const OutPixel first{pixel / of_image, static_cast<int>(pixel % of_image)};
+    const OutPixel first = out_pixel(p, pixel);
 #pragma unroll
     for (int i = 0; i < (kGated ? M / 2 : M); ++i) {
         const int line = row_tile * p.rows.lines_of_tile() + place_in_tile<M>(threadIdx.x / kTileLanes, i);
         if (line >= p.rows.count) continue;
-        const auto at_of = [&](const OutPixel& at) {
-            return p.out + ((at.image * p.channels + line) * of_image + at.inside);
-        };
-        OutPixel at = first;
-        Pack<T, kColumns> pack;
-#pragma unroll
-        for (int j = 0; j < kColumns; ++j) {
-            if (pixel + j < p.pixels) {
-                pack.e[j] = stored<T>(result<kGated>(p, sum, i, half * kColumns + j, line, at));
-                if (!p.whole_packs) *at_of(at) = pack.e[j];
-            }
-            if (++at.inside == of_image) at = {at.image + 1, 0};
-        }
-        if (p.whole_packs) *reinterpret_cast<Pack<T, kColumns>*>(at_of(first)) = pack;
+        write_pixels<kColumns>(p, line, pixel, first, [&](int j, const OutPixel& at) {
+            const int column = half * kColumns + j;
+            return result<kGated>(p, sum[i][column], sum[(i + M / 2) % M][column], line, at);
+        });
     }
 }
 
@@ -283,9 +176,10 @@ __global__ void __launch_bounds__(kTileThreads, 2) product_kernel(const __grid_c
     }
 }
 
-// Of packed weights: whole slices, and one depth at least, with which go those of the rows.
+// Of packed weights: whole slices, and one at least, with which go the depths of the rows. Bytes for these suffice for
+// the longer ones of tensor cores, whose values have half the size.
 std::int64_t packed_depth(const LiveTaps& live) {
-    return std::max((live.depth() + kTileDepth - 1) / kTileDepth * kTileDepth, 1);
+    return std::max((live.depth() + kTileDepth - 1) / kTileDepth, 1) * kTileDepth;
 }
 
 template <class T>
@@ -294,39 +188,19 @@ std::int64_t bytes_of_work(const LiveTaps& live, std::int64_t lines) {
     return rows * (packed_depth(live) * std::int64_t{sizeof(Sum<T>)} + std::int64_t{sizeof(int)});
 }
 
-// Small tiles are also taken where every multiprocessor has one only so. The chains do not depend on it.
-bool small_tiles(std::int64_t lines, std::int64_t pixels) {
-    const auto tiles = [](std::int64_t count) { return (count + kLargeTile - 1) / kLargeTile; };
-    return small_tiles_fit(lines) || tiles(lines) * tiles(pixels) < multiprocessors();
-}
-
 template <bool kGated, int M, class T>
 void launch_product(Product<T> p, std::int64_t lines, const View& weight, void* work, void* stream) {
-    p.rows = {static_cast<int>(kGated ? lines / 2 : lines), kTileLanes * M, kGated};
-    p.row_tiles = p.rows.tiles();
-    const std::int64_t values = packed_depth(p.live) * p.rows.rows();
-    p.packed = static_cast<Sum<T>*>(work);
-    p.depths = reinterpret_cast<int*>(p.packed + values);
-    const Packing<T> packing{static_cast<const T*>(weight.data),
-                             p.live,
-                             p.rows,
-                             static_cast<int>(weight.height() * weight.width()),
-                             values,
-                             p.packed,
-                             p.depths};
-    launch(pack_kernel<T>, (values + kPackThreads - 1) / kPackThreads, kPackThreads, stream, packing);
+    pack<kGated>(p, kTileLanes * M, lines, packed_depth(p.live), false, weight, work, stream);
     launch(product_kernel<kGated, T, M>, p.row_tiles * ((p.pixels + kTilePixels<T> - 1) / kTilePixels<T>), kTileThreads,
            stream, p);
 }
 
-// lines: of the weights, whose channels out holds, or half of them where it is gated.
-template <class T>
-void run(const MaskedConvCall& call, const View& image, const View& weight, bool adjoint, const Added<T>& added,
-         Activation activation, const View& out, void* work) {
+template <class T, class P>
+MaskedProduct<T, P> product_of(const MaskedConvCall& call, const View& image, const View& weight, bool adjoint,
+                               const Added<T>& added, Activation activation, const View& out) {
     constexpr int kPack = kThreadSide<T> / 2;
-    const std::int64_t lines = weight.shape[adjoint ? 1 : 0], of_image = out.height() * out.width();
-    const bool aligned = reinterpret_cast<std::uintptr_t>(out.data) % (kPack * sizeof(T)) == 0;
-    Product<T> p{};
+    const std::int64_t of_image = out.height() * out.width();
+    MaskedProduct<T, P> p{};
     p.live = live_taps(call, weight, adjoint);
     p.gather = gather_of<T>(call, image, weight, adjoint, out.height(), out.width());
     p.added = added;
@@ -334,7 +208,22 @@ void run(const MaskedConvCall& call, const View& image, const View& weight, bool
     p.out = static_cast<T*>(out.data);
     p.channels = out.shape[1];
     p.pixels = out.shape[0] * of_image;
-    p.whole_packs = aligned && of_image % kPack == 0;
+    p.whole_packs = reinterpret_cast<std::uintptr_t>(out.data) % (kPack * sizeof(T)) == 0 && of_image % kPack == 0;
+    return p;
+}
+
+// lines: of the weights, whose channels out holds, or half of them where it is gated.
+template <class T>
+void run(const MaskedConvCall& call, const View& image, const View& weight, bool adjoint, const Added<T>& added,
+         Activation activation, const View& out, void* work) {
+    const std::int64_t lines = weight.shape[adjoint ? 1 : 0];
+    if constexpr (sizeof(T) == 2) {
+        if (live_taps(call, weight, adjoint).uniform()) {
+            const auto p = product_of<T, T>(call, image, weight, adjoint, added, activation, out);
+            return tensor_product(p, activation == Activation::gated, lines, weight, work, call.stream);
+        }
+    }
+    const auto p = product_of<T, Sum<T>>(call, image, weight, adjoint, added, activation, out);
     const auto with_tiles = [&](auto gated) {
         constexpr bool kGated = decltype(gated)::value;
         if (small_tiles(lines, p.pixels)) return launch_product<kGated, 4>(p, lines, weight, work, call.stream);

@@ -27,7 +27,8 @@ std::int64_t masked_conv_weight_work(const MaskedConvCall& call, const View& wei
 // out, contiguous. Each sum is one chain of fused multiply-adds in float32, or float64 for float64: over the live taps
 // in raster order and, within, the live channels in theirs; the bias (O,) and the condition, (N, O, 1, 1) or (N, O, H',
 // W'), of any strides, are added after it, each if it is given. Gated out has half as many channels; its call has
-// halves.
+// halves. 16-bit floats are widened, or, where there are no colour groups to tell apart, go to tensor cores, which add
+// up slices of 16 in an order of their own, the same whatever the batch.
 void masked_conv(const MaskedConvCall& call, const View& x, const View& weight, const void* bias, const View* condition,
                  Activation activation, const View& out, void* work);
 

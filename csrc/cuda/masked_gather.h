@@ -40,10 +40,13 @@ struct LiveTaps {
         return (taps - 1) * channels() + last;
     }
 
+    // Whether all lines go equally deep.
+    __host__ __device__ bool uniform() const { return groups <= 1; }
+
     // The depth's channels in memory: of the adjoint from the last group to the first, the runs by turns, so that those
     // an input reaches are a prefix too.
     __host__ __device__ int channel(int c) const {
-        if (!adjoint) return c;
+        if (!adjoint || uniform()) return c;
         return c % runs * run + run - 1 - c / runs;
     }
 };
@@ -105,13 +108,19 @@ struct Gather {
         return pixel(n, inside / out_width, inside % out_width);
     }
 
-    // channel_offset: of a channel in its image.
-    __device__ T read(const GatheredPixel<T>& pixel, std::int64_t channel_offset, int dy, int dx) const {
+    // What a pixel reads under a tap, of the first channel; null outside.
+    __device__ const T* at(const GatheredPixel<T>& pixel, int dy, int dx) const {
         const int y = pixel.y + sign * dy, x = pixel.x + sign * dx;
         const int i = y >> halved, j = x >> halved;
         const bool whole = ((y | x) & halved) == 0;
-        if (!whole || i < 0 || i >= height || j < 0 || j >= width) return T{};
-        return pixel.image[channel_offset + (i * row_stride + j * column_stride)];
+        if (!whole || i < 0 || i >= height || j < 0 || j >= width) return nullptr;
+        return pixel.image + (i * row_stride + j * column_stride);
+    }
+
+    // channel_offset: of a channel in its image.
+    __device__ T read(const GatheredPixel<T>& pixel, std::int64_t channel_offset, int dy, int dx) const {
+        const T* const first = at(pixel, dy, dx);
+        return first ? first[channel_offset] : T{};
     }
 };
 

@@ -1,7 +1,8 @@
 """Masked convolutions, gates and concatenated ELUs on the CUDA kernels of csrc/cuda.
 
 A convolution is two launches: its weights are packed, then multiplied with the gathered image. In float32 the sums are those of the
-cpu backend to the bit. 16-bit floats are widened and take the same way.
+cpu backend to the bit. 16-bit floats go to tensor cores, with sums in float32, or, where colour groups see different depths and for
+gradients at weights, are widened and take the same way.
 """
 
 from __future__ import annotations
