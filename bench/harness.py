@@ -46,7 +46,8 @@ PATIENCE = 0.5
 
 @dataclass(frozen=True)
 class Goal:
-    """What a case is to reach against a library ("x" times), the copy ceiling ("%"), or the clock ("us", at most)."""
+    """What a case is to reach against a library ("x" times), the copy ceiling or the matrix
+    product's rate ("%"), or the clock ("us", at most)."""
 
     id: str
     unit: str
@@ -64,6 +65,10 @@ def of_ceiling(id: str, needed: float, aim: float | None = None) -> Goal:
     return Goal(id, "%", needed, aim, "copy ceiling")
 
 
+def of_matrix_rate(id: str, needed: float, aim: float | None = None) -> Goal:
+    return Goal(id, "%", needed, aim, MATRIX)
+
+
 def at_most(id: str, microseconds: float) -> Goal:
     return Goal(id, "us", microseconds, None, "the clock")
 
@@ -76,7 +81,8 @@ class Case:
     call takes, and what the goals are about. expected: what all of ours must give, by default the result of the last of them, the
     reference. peers: who does the same, by "library" or "library: way to do it". difference: of two results, at most `tolerance`.
     operations: additions and multiplications that it takes at the least. peaks: whether memory is stated. least_samples: fewer
-    than usual where a call takes seconds.
+    than usual where a call takes seconds. repeats: of those whose work is the same thing again and again, and who do it but once,
+    how often it is done: their times are multiplied by that, and their names say so.
     """
 
     op: str
@@ -90,6 +96,7 @@ class Case:
     operations: int = 0
     peaks: bool = False
     least_samples: int = LEAST_SAMPLES
+    repeats: Mapping[str, int] = MappingProxyType({})
 
 
 Build = Callable[[], Case]
@@ -124,6 +131,7 @@ LIBRARIES: dict[str, str | None] = {
     "kornia-rs": "kornia_rs.imgproc",
     "scikit-image": "skimage.transform",
     "torch eager": None,
+    "torch cropped": None,
     "torch.compile": None,
     "RIFE's loss": None,
 }
@@ -378,6 +386,7 @@ def measure_case(family: str, name: str, build: Build, seconds: float, clock: Cl
         works[COPY] = copy_of(torch.rand(case.bytes // 8 + 1))
     before = matrix_rate(clock) if case.operations else 0.0
     times, unable = interleave(works, seconds, clock, case.least_samples)
+    times = {who: [case.repeats.get(who, 1) * taken for taken in each] for who, each in times.items()}
     rate = max(before, matrix_rate(clock)) if case.operations else 0.0
     peaks: dict[str, int] = {}
     if case.peaks and clock.device == "cpu":

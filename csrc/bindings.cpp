@@ -133,6 +133,8 @@ PYBIND11_MODULE(_C, m) {
     bind_gaussian(m);
     bind_parzen(m);
     bind_likelihood(m);
+    bind_masked_conv(m);
+    bind_pixelcnn_sampler(m);
     bind_random(m);
     bind_vector_quantize(m);
 #if defined(LAPCORE_CUDA)

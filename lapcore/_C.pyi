@@ -48,6 +48,29 @@ def laplacian_loss(
     loss: int,
     grad: Tensor | None,
 ) -> None: ...
+
+class PixelProgram:
+    def run(
+        self,
+        threads: int,
+        images: int,
+        noise: int,
+        noise_rows: int,
+        given: int,
+        known: int,
+        conditions: Sequence[tuple[int, int, bool]],
+        out: int,
+    ) -> None: ...
+
+def compile_pixel_program(
+    size: tuple[int, int],
+    channels: int,
+    groups: int,
+    maps: Sequence[Sequence[int]],
+    steps: Sequence[Sequence[int]],
+    head: tuple[bool, int, int],
+) -> PixelProgram: ...
+def categorical(dtype: int, threads: int, rows: int, levels: int, logits: int, u: int, indices: int) -> None: ...
 def random_draw(
     distribution: int, dtype: int, threads: int, seeds: Seeds, rows: int, length: int, out: int
 ) -> None: ...
@@ -83,6 +106,34 @@ def parzen_log_likelihood(
     dtype: int, threads: int, x: Tensor, samples: Tensor, sigmas: Sequence[float], result: int
 ) -> None: ...
 def vector_quantize(dtype: int, threads: int, z: Tensor, codebook: Tensor, quantized: int, indices: int) -> None: ...
+
+Live = tuple[int, Sequence[int]]  # how many taps are whole, the input channels of the next for each output channel
+
+def masked_conv2d(
+    dtype: int,
+    threads: int,
+    live: Live,
+    stride: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: int,
+    condition: int,
+    per_pixel: bool,
+    activation: int,
+    y: Tensor,
+) -> None: ...
+def masked_conv2d_backward_input(
+    dtype: int, threads: int, live: Live, grad: Tensor, weight: Tensor, dx: Tensor
+) -> None: ...
+def masked_conv2d_backward_weight(
+    dtype: int, threads: int, live: Live, stride: int, grad: Tensor, x: Tensor, d_weight: Tensor
+) -> None: ...
+def gated_activation(dtype: int, threads: int, first: int, rows: int, half: int, x: int, y: int) -> None: ...
+def gated_activation_backward(
+    dtype: int, threads: int, first: int, rows: int, half: int, grad: int, x: int, dx: int
+) -> None: ...
+def concat_elu(dtype: int, threads: int, rows: int, half: int, x: int, y: int) -> None: ...
+def concat_elu_backward(dtype: int, threads: int, rows: int, half: int, grad: int, x: int, dx: int) -> None: ...
 def mixture_nll(
     dtype: int, threads: int, channels: int, official: bool, params: Tensor, x: Tensor, out: int
 ) -> None: ...

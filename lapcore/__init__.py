@@ -30,6 +30,7 @@ from lapcore.ops.laplacian_loss import laplacian_loss
 from lapcore.ops.likelihood import discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
 from lapcore.ops.masked_conv import concat_elu, gated_activation, mask_of, masked_conv2d
 from lapcore.ops.parzen import parzen_log_likelihood
+from lapcore.ops.pixelcnn_sampler import categorical, sample_program
 from lapcore.ops.pyramid import blend, collapse, gaussian_pyramid, laplacian_pyramid, pyr_down, pyr_up
 from lapcore.ops.pyramid_plan import PyramidPlan
 from lapcore.ops.vector_quantize import vector_quantize
@@ -41,6 +42,7 @@ __all__ = [
     "PyramidPlan",
     "backend",
     "blend",
+    "categorical",
     "collapse",
     "concat_elu",
     "discretized_logistic_mixture_nll",
@@ -61,6 +63,7 @@ __all__ = [
     "reparameterize",
     "reparameterize_kl",
     "sample_discretized_logistic_mixture",
+    "sample_program",
     "vector_quantize",
 ]
 

@@ -45,7 +45,18 @@ NAMES = tuple(ROOMS)
 FAMILIES: dict[str, frozenset[str]] = {
     "cuda": frozenset({"gaussian", "likelihood", "masked_conv", "parzen", "pyramid", "random", "vector_quantize"}),
     "triton": frozenset({"gaussian", "likelihood", "parzen", "pyramid", "random", "vector_quantize"}),
-    "cpu": frozenset({"gaussian", "likelihood", "parzen", "pyramid", "random", "vector_quantize"}),
+    "cpu": frozenset(
+        {
+            "gaussian",
+            "likelihood",
+            "masked_conv",
+            "parzen",
+            "pixelcnn_sampler",
+            "pyramid",
+            "random",
+            "vector_quantize",
+        }
+    ),
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
 

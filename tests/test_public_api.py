@@ -37,6 +37,8 @@ SIGNATURES = {
     "mask_of": "mask kernel_size in_channels out_channels color_groups=1 * gated_layout=False device=None",
     "gated_activation": "x * first='tanh'",
     "concat_elu": "x",
+    "categorical": "logits u",
+    "sample_program": "program seeds conditions=() * given=None known=None",
     "backend": "name",
 }
 

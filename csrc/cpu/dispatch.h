@@ -6,7 +6,9 @@
 
 #include "cpu/gaussian.h"
 #include "cpu/likelihood.h"
+#include "cpu/masked_conv.h"
 #include "cpu/parzen.h"
+#include "cpu/pixelcnn_sampler.h"
 #include "cpu/pyramid.h"
 #include "cpu/random.h"
 #include "cpu/vector_quantize.h"
@@ -21,6 +23,8 @@ struct Kernels {
     const VectorQuantizeKernels& vector_quantize;
     const ParzenKernels& parzen;
     const LikelihoodKernels& likelihood;
+    const MaskedConvKernels& masked_conv;
+    const PixelcnnSamplerKernels& pixelcnn_sampler;
 };
 
 const Kernels& kernels();

@@ -12,13 +12,14 @@ from lapcore.cli import arguments as types
 from lapcore.cli.console import Advance, progress, table
 from lapcore.cli.images import add_reading, batches, open_data
 from lapcore.cli.output import check_new_file, write_text
+from lapcore.errors import LapcoreError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lapcore.data import ImageDataset
 
-METRICS = {"rmse": "reconstruct", "parzen": "sample"}
+METRICS = {"rmse": "reconstruct", "parzen": "sample", "bpd": "log_likelihood"}
 """What each asks of a model."""
 
 Results = dict[str, dict[str, float]]
@@ -28,8 +29,11 @@ def run(arguments: list[str]) -> None:
     parser = types.command_parser("eval", "Measure a trained model on held-out images.")
     parser.add_argument("model", type=Path, metavar="RUN", help="folder of a training run or of a saved model")
     parser.add_argument("--data", type=Path, required=True, help="held-out images: anything that train --data takes")
-    meaning = "comma-separated: rmse (default) of reconstructions, grey levels; parzen, log-likelihood of images in [0, 1], nats"
-    parser.add_argument("--metrics", type=metrics, default=["rmse"], help=meaning)
+    meaning = (
+        "comma-separated: rmse of reconstructions, grey levels; parzen, log-likelihood of images in [0, 1], nats; bpd, exact "
+        "log-likelihood in bits per dimension. Default: rmse, or bpd for a model that does not reconstruct"
+    )
+    parser.add_argument("--metrics", type=metrics, help=meaning)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     parser.add_argument("--batch", type=types.positive, default=64, help="images at a time (64)")
     parser.add_argument("--limit", type=types.positive, help="the first so many images of a set only")
@@ -41,6 +45,8 @@ def run(arguments: list[str]) -> None:
         "parzen: images to choose sigma on; without them every tenth of --data, which is then left out of the test"
     )
     parser.add_argument("--validation", type=Path, metavar="PATH", help=meaning)
+    meaning = "bpd: training images, to print beside it the bits per dimension of independent pixels, a histogram for each place"
+    parser.add_argument("--baseline", type=Path, metavar="PATH", help=meaning)
     add_reading(parser)
     meaning = "celeba: the LapCVAE paper's crop, blur and bicubic resize of aligned 178x218 pictures"
     parser.add_argument("--preprocess", choices=("none", "celeba"), default="none", help=meaning)
@@ -49,17 +55,24 @@ def run(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.preprocess == "celeba" and options.resize != "none":
         parser.error("--resize: celeba's preparation has a resize of its own; leave one of the two out")
-    if options.validation is not None and "parzen" not in options.metrics:
+    asked = options.metrics or ()
+    if options.validation is not None and "parzen" not in asked:
         parser.error("--validation: only parzen chooses something on validation images; add it to --metrics")
 
     if options.json is not None:
         check_new_file(options.json, "--json", options.overwrite)
-    model = types.open_model(options.model, options.device, *[METRICS[name] for name in options.metrics])
+    model = types.open_model(options.model, options.device, *[METRICS[name] for name in asked])
+    asked = asked or ["rmse" if hasattr(model, "reconstruct") else "bpd"]
+    if options.baseline is not None and "bpd" not in asked:
+        raise LapcoreError("--baseline: only bpd has a baseline; add it to --metrics")
     dataset, images = _read(options.data, options, model)
-    parts = _parts(images, options, model) if "parzen" in options.metrics else None
+    parts = _parts(images, options, model) if "parzen" in asked else None
+    baseline = _baseline(images, options, model) if "bpd" in asked else {}
     results: Results = {}
-    if "rmse" in options.metrics:
+    if "rmse" in asked:
         results |= _rmse(model, dataset, images, options)
+    if "bpd" in asked:
+        results |= _bpd(model, dataset, images, options) | baseline
     if parts is not None:
         results |= _parzen(model, *parts, options)
     if options.json is not None:
@@ -73,6 +86,22 @@ def _rmse(model: Any, dataset: ImageDataset, images: Tensor, options: Namespace)
     with progress("eval", len(images), "images") as advance:
         parts = batches(images, dataset, model, options.batch)
         return evaluate_rmse(model, _to_device(parts, model, advance), options.seed)
+
+
+def _bpd(model: Any, dataset: ImageDataset, images: Tensor, options: Namespace) -> Results:
+    from lapcore.metrics import evaluate_bpd
+
+    with progress("eval", len(images), "images") as advance:
+        parts = batches(images, dataset, model, options.batch)
+        return evaluate_bpd(model, _to_device(parts, model, advance))
+
+
+def _baseline(images: Tensor, options: Namespace, model: Any) -> Results:
+    from lapcore.metrics import independent_bpd
+
+    if options.baseline is None:
+        return {}
+    return independent_bpd(_read(options.baseline, options, model)[1], images, model.levels)
 
 
 def _parzen(model: Any, test: Tensor, validation: Tensor, options: Namespace) -> Results:
@@ -98,14 +127,15 @@ def _parts(images: Tensor, options: Namespace, model: Any) -> tuple[Tensor, Tens
 
 def _made(options: Namespace) -> dict[str, Any]:
     """What the results depend on."""
-    names = ["model", "data", "preprocess", "resize"] + ["validation"] * (options.validation is not None)
+    names = ["model", "data", "preprocess", "resize"]
+    names += [name for name in ("validation", "baseline") if getattr(options, name) is not None]
     return {name: str(getattr(options, name)) for name in names} | {"seed": options.seed, "batch": options.batch}
 
 
 def _row(name: str, result: dict[str, float]) -> tuple[str, str, str]:
     value = f"{result['mean']:.3f} +- {result['std']:.3f}"
     if name != "parzen":
-        return name, value, "grey levels"
+        return name, value, "bits per dimension" if name.startswith("bpd") else "grey levels"
     return name, value, f"nats, {result['images']} images, {result['samples']} samples, sigma {result['sigma']:.3f}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lapcore.metrics.bpd import evaluate_bpd, independent_bpd
 from lapcore.metrics.parzen import (
     choose_sigma,
     evaluate_parzen,
@@ -15,10 +16,12 @@ from lapcore.metrics.rmse import celeba_crop, evaluate_rmse, rmse, to_uint8_trun
 __all__ = [
     "celeba_crop",
     "choose_sigma",
+    "evaluate_bpd",
     "evaluate_parzen",
     "evaluate_rmse",
     "haar_merge",
     "haar_split",
+    "independent_bpd",
     "multiscale_parzen",
     "parzen",
     "rmse",

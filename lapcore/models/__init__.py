@@ -8,12 +8,17 @@ from pathlib import Path
 from lapcore.errors import CheckpointError
 from lapcore.models import saving
 from lapcore.models.base import ImageModel
+from lapcore.models.gated_pixelcnn import GatedPixelCNN
 from lapcore.models.lapcvae import LapCVAE
+from lapcore.models.pixelcnn import PixelCNN
+from lapcore.models.pixelcnn_pp import PixelCNNPlusPlus
 from lapcore.models.vae import VAE
 
-__all__ = ["MODELS", "VAE", "ImageModel", "LapCVAE", "load_model"]
+__all__ = ["MODELS", "VAE", "GatedPixelCNN", "ImageModel", "LapCVAE", "PixelCNN", "PixelCNNPlusPlus", "load_model"]
 
-MODELS: dict[str, type[ImageModel]] = {"lapcvae": LapCVAE, "vae": VAE}
+MODELS: dict[str, type[ImageModel]] = {
+    model.name: model for model in (LapCVAE, VAE, PixelCNN, GatedPixelCNN, PixelCNNPlusPlus)
+}
 
 
 def load_model(folder: str | os.PathLike[str]) -> ImageModel:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lapcore.ops import gaussian, laplacian_loss, likelihood, masked_conv, parzen, pyramid, random, vector_quantize
+from lapcore.ops import (
+    gaussian,
+    laplacian_loss,
+    likelihood,
+    masked_conv,
+    parzen,
+    pixelcnn_sampler,
+    pyramid,
+    random,
+    vector_quantize,
+)
 
 
 @dataclass(frozen=True)
@@ -61,5 +71,6 @@ OPS = {
             likelihood.sample_discretized_logistic_mixture,
             ("lapcore::sample_discretized_logistic_mixture",),
         ),
+        Op("categorical", "pixelcnn_sampler", pixelcnn_sampler.categorical, ("lapcore::categorical",)),
     )
 }

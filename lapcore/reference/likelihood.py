@@ -109,10 +109,16 @@ def sample_discretized_logistic_mixture(
 ) -> Tensor:
     """(N, C, H, W) in the type that is computed in. Noise: the uniforms (N, K + C, H, W) of seeds and stream, K for the choice
     of a component, then one for each channel."""
+    n, size, height, width = params.shape
+    shape = n, components(size, channels) + channels, height, width
+    return draw(params, channels, random.uniform(shape, seeds, stream, params.device, torch.float32), snap)
+
+
+def draw(params: Tensor, channels: int, u: Tensor, snap: bool) -> Tensor:
+    """(N, C, H, W) from params (N, P, H, W) and the uniforms (N, K + C, H, W)."""
     n, _, height, width = params.shape
     mixture = _split(params, channels)
     count = mixture.logits.shape[1]
-    u = random.uniform((n, count + channels, height, width), seeds, stream, params.device, torch.float32)
     u = u.to(mixture.logits.dtype).flatten(2)
     score = mixture.logits - (-u[:, :count].log()).log()
     order = torch.arange(count, device=params.device)[:, None]

@@ -12,8 +12,8 @@ import torch
 import lapcore as lib
 from lapcore.cli.main import main
 from lapcore.data import open_images, read_image, to_model_range, to_uint8, write_png
-from lapcore.metrics import evaluate_parzen, evaluate_rmse
-from lapcore.models import VAE, LapCVAE, load_model
+from lapcore.metrics import evaluate_bpd, evaluate_parzen, evaluate_rmse, independent_bpd
+from lapcore.models import VAE, GatedPixelCNN, LapCVAE, load_model
 
 SIZE = 16
 TINY = {"image_size": SIZE, "latent": 8, "widths": (8, 8), "decoder_widths": (8, 8), "hidden": 16}
@@ -42,6 +42,15 @@ def conditional(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("runs") / "conditional"
     VAE(**TINY, num_classes=4).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pixels(tmp_path_factory):
+    """An autoregressive model of grey images of 5x5."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "pixels"
+    GatedPixelCNN(image_size=5, channels=1, hidden=4, layers=2, levels=16).save_pretrained(folder)
     return folder
 
 
@@ -348,3 +357,37 @@ def test_library_and_command_agree_on_the_coarse_picture(picture, run, tmp_path)
     run("pyramid", path, "--levels", 2, "--out", tmp_path / "out")
     coarse = lib.pyr_down(lib.pyr_down(read_image(path).double()))
     assert read_image(tmp_path / "out" / "coarse-2.png").equal(coarse.round().to(torch.uint8))
+
+
+def test_eval_of_bits_per_dimension(run, refused, pixels, vae, picture, tmp_path):
+    for seed in range(7):
+        picture(f"{'train' if seed < 4 else 'test'}/{seed}.png", 5, 5, channels=1, seed=seed)
+    train, test = (
+        torch.stack([read_image(path, 1) for path in sorted((tmp_path / name).iterdir())]) for name in ("train", "test")
+    )
+    settings = ("--data", tmp_path / "test", "--baseline", tmp_path / "train", "--json", tmp_path / "a.json")
+    printed = run("eval", pixels, *settings)
+    report = json.loads((tmp_path / "a.json").read_text())
+    expected = evaluate_bpd(load_model(pixels), [(to_model_range(test), None)]) | independent_bpd(train, test, 16)
+    assert report["metrics"].keys() == expected.keys() == {"bpd", "bpd_independent"}
+    assert report["baseline"] == str(tmp_path / "train")
+    for name, result in expected.items():
+        assert report["metrics"][name] == pytest.approx(result)
+        assert f"{result['mean']:.3f} +- {result['std']:.3f}" in printed
+    assert "bits per dimension" in printed
+    again = run("eval", pixels, "--data", tmp_path / "test", "--metrics", "bpd")
+    assert f"{expected['bpd']['mean']:.3f}" in again and "independent" not in again
+    assert "a gated_pixelcnn cannot reconstruct" in refused("eval", pixels, *settings[:2], "--metrics", "rmse")
+    assert "a vae cannot log_likelihood" in refused("eval", vae, *settings[:2], "--metrics", "bpd")
+    assert "only bpd has a baseline" in refused("eval", vae, *settings[:4])
+
+
+def test_an_autoregressive_model_samples_and_does_not_reconstruct(run, refused, pixels, picture, tmp_path):
+    run("sample", pixels, "--seeds", "0-2", "--out", tmp_path / "samples", "--batch", 4)
+    expected = to_uint8(load_model(pixels).sample(torch.arange(4)))
+    for seed in range(3):
+        drawn = read_image(tmp_path / "samples" / f"{seed:08d}.png", 1)
+        assert drawn.equal(expected[seed]) and (drawn % 17 == 0).all()
+    path = picture("x.png", 5, 5, channels=1)
+    message = refused("reconstruct", pixels, path, "--out", tmp_path / "out")
+    assert "a gated_pixelcnn cannot reconstruct" in message and not (tmp_path / "out").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import signal
 import time
 
@@ -38,6 +40,42 @@ def test_train_then_sample(lapcore, photos, tmp_path):
     assert config["model"] == "vae" and config["options"]["latent"] == 8 and config["train"]["steps"] == 6
     assert main(["sample", str(run), "--seeds", "0-2", "--out", str(tmp_path / "samples"), "--batch", "4"]) == 0
     assert len(list((tmp_path / "samples").glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("pixelcnn", ["--model.hidden", 4, "--model.layers", 1, "--model.levels", 4, "--model.head", 4]),
+        ("gated_pixelcnn", ["--model.hidden", 4, "--model.layers", 2, "--model.levels", 4, "--model.head", 4]),
+        (
+            "pixelcnn_pp",
+            [
+                "--model.hidden",
+                4,
+                "--model.resnets",
+                1,
+                "--model.mixtures",
+                2,
+                "--betas",
+                "[0.95,0.9995]",
+                "--ema",
+                0.9995,
+            ],
+        ),
+    ],
+)
+def test_autoregressive_models_train_and_are_measured(model, settings, one_thread, picture, tmp_path, capsys):
+    for seed in range(4):
+        picture(f"photos/{seed}.png", 4, 4, seed=seed)
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    assert in_process(model, "--data", photos, "--out", run, *SMALL, "--size", 4, *settings) == 0, (
+        capsys.readouterr().err
+    )
+    assert main(["eval", str(run), "--data", str(photos), "--baseline", str(photos)]) == 0
+    printed = capsys.readouterr().out
+    assert "bpd " in printed and "bpd_independent" in printed
+    losses = json.loads((run / "log.jsonl").read_text().splitlines()[-1])["losses"]
+    assert losses["bpd"] == pytest.approx(losses["loss"] / math.log(2))
 
 
 @pytest.fixture

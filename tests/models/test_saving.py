@@ -21,6 +21,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         image_size=13, levels=2, latent=6, band_latent=(2, 3), widths=(4,), band_width=4, hidden=8, num_classes=3,
         variance="channel", kl_weight=(1.0, 2.0, 0.5),
     ),
+    "pixelcnn": dict(image_size=3, channels=1, hidden=4, layers=1, levels=4, embedding=2),
+    "gated_pixelcnn": dict(image_size=3, hidden=4, layers=2, levels=4, head=5, num_classes=3),
+    "pixelcnn_pp": dict(image_size=4, hidden=3, mixtures=2, resnets=1, dropout=0.1, num_classes=3),
     "vae": dict(image_size=9, channels=1, latent=3, widths=(4,), decoder_widths=(4,), hidden=8, variance=0.1),
 }  # fmt: skip
 

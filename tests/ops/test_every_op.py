@@ -79,6 +79,7 @@ EXAMPLES: dict[str, Callable[[], Call]] = {
     "concat_elu": lambda: Call((draw(2, 3, 3, 5),), {}),
     "discretized_logistic_mixture_nll": lambda: Call((draw(2, 20, 2, 4), grid(2, 3, 2, 4)), {}),
     "sample_discretized_logistic_mixture": lambda: Call((draw(2, 20, 2, 4), SEEDS), {"stream": 1}),
+    "categorical": lambda: Call((draw(4, 5), draw(4, seed=1).sigmoid()), {}),
 }
 # By op, which of the floating-point inputs are the same for batches of every size.
 WEIGHTS = {"masked_conv2d": {1, 2}}
@@ -87,7 +88,7 @@ CONSTANT = {"vector_quantize": {1}}
 # Ops whose gradient is not the derivative, which is 0 almost everywhere, but the incoming gradient, passed to the first input.
 STRAIGHT_THROUGH = {"vector_quantize"}
 
-DRAWS = ("random.bits", "random.uniform", "random.normal", "sample_discretized_logistic_mixture")
+DRAWS = ("random.bits", "random.uniform", "random.normal", "sample_discretized_logistic_mixture", "categorical")
 """Their results are constants to autograd."""
 
 DIFFERENTIABLE = [name for name in OPS if name not in DRAWS]

@@ -1,0 +1,90 @@
+// lapcore/native/pixelcnn_sampler.py's side of csrc/cpu/pixelcnn_sampler.h.
+#include "cpu/pixelcnn_sampler.h"
+
+#include <array>
+
+#include "bindings/bindings.h"
+#include "cpu/dispatch.h"
+#include "tensors.h"
+
+namespace py = pybind11;
+
+namespace lapcore {
+namespace {
+
+using MapNumbers = std::array<std::int64_t, 7>;
+using StepNumbers = std::array<std::int64_t, 18>;
+using ConditionNumbers = std::tuple<std::uintptr_t, std::int64_t, bool>;
+
+const float* floats(std::int64_t address) { return static_cast<const float*>(pointer(std::uintptr_t(address))); }
+
+PixelStep step_of(const StepNumbers& n) {
+    return {static_cast<StepKind>(n[0]),
+            static_cast<StepPhase>(n[1]),
+            n[2],
+            n[3],
+            n[4],
+            n[5],
+            n[6],
+            n[7],
+            n[8],
+            n[9],
+            n[10],
+            n[11],
+            n[12],
+            n[13],
+            floats(n[14]),
+            floats(n[15]),
+            n[16],
+            n[17]};
+}
+
+std::unique_ptr<PixelProgram> compile(std::pair<std::int64_t, std::int64_t> size, std::int64_t channels,
+                                      std::int64_t groups, const std::vector<MapNumbers>& maps,
+                                      const std::vector<StepNumbers>& steps,
+                                      const std::tuple<bool, std::int64_t, std::int64_t>& head) {
+    const auto& [mixture, src, levels] = head;
+    PixelProgramSpec spec{size.first, size.second, channels, groups, {}, {}, {mixture, src, levels}};
+    for (const auto& m : maps) spec.maps.push_back({m[0], m[1], m[2], m[3], m[4], m[5], m[6] != 0});
+    for (const auto& step : steps) spec.steps.push_back(step_of(step));
+    return kernels().pixelcnn_sampler.compile(spec);
+}
+
+void run(const PixelProgram& program, int threads, std::int64_t images, std::uintptr_t noise, std::int64_t noise_rows,
+         std::uintptr_t given, std::uintptr_t known, const std::vector<ConditionNumbers>& conditions,
+         std::uintptr_t out) {
+    PixelCall call{threads,
+                   images,
+                   static_cast<const float*>(pointer(noise)),
+                   noise_rows,
+                   static_cast<const float*>(pointer(given)),
+                   static_cast<const bool*>(pointer(known)),
+                   {},
+                   static_cast<float*>(pointer(out))};
+    for (const auto& [data, channels, spatial] : conditions)
+        call.conditions.push_back({static_cast<const float*>(pointer(data)), channels, spatial});
+    const py::gil_scoped_release release;
+    program.run(call);
+}
+
+void categorical(int dtype, int threads, std::int64_t rows, std::int64_t levels, std::uintptr_t logits,
+                 std::uintptr_t u, std::uintptr_t indices) {
+    const py::gil_scoped_release release;
+    kernels().pixelcnn_sampler.categorical(static_cast<DType>(dtype), threads, rows, levels, pointer(logits),
+                                           pointer(u), static_cast<std::int64_t*>(pointer(indices)));
+}
+
+}  // namespace
+
+void bind_pixelcnn_sampler(py::module_& m) {
+    using py::arg;
+    py::class_<PixelProgram>(m, "PixelProgram", "A program of csrc/cpu/pixelcnn_sampler.h for one instruction set.")
+        .def("run", &run, arg("threads"), arg("images"), arg("noise"), arg("noise_rows"), arg("given"), arg("known"),
+             arg("conditions"), arg("out"));
+    m.def("compile_pixel_program", &compile, arg("size"), arg("channels"), arg("groups"), arg("maps"), arg("steps"),
+          arg("head"), "Maps, steps and the head are the members of PixelMap, PixelStep and PixelHead in order.");
+    m.def("categorical", &categorical, arg("dtype"), arg("threads"), arg("rows"), arg("levels"), arg("logits"),
+          arg("u"), arg("indices"));
+}
+
+}  // namespace lapcore

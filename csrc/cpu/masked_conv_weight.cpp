@@ -1,0 +1,181 @@
+// The gradient of a masked convolution at its weight: of every output channel and live weight, grad times patches,
+// summed up over pixels. The patches (patches.h), transposed, are the lanes of a tile (matrix.h).
+//
+// A sum is taken in blocks of kBlockPixels, each one chain of multiply-adds, one after the other over the batch: in
+// one order, whatever the threads.
+#include <cstring>
+
+#include "cpu/masked_conv.h"
+#include "cpu/masked_conv_terms.h"
+#include "cpu/matrix.h"
+#include "cpu/memory.h"
+#include "cpu/rows.h"
+#include "cpu/threads.h"
+
+namespace lapcore::LAPCORE_ISA {
+namespace {
+
+constexpr std::int64_t kBlockPixels = 4 * kDepth;
+constexpr std::int64_t kPackedNumbers = 1 << 20;  // of grad at once
+
+// Rows of pixels of grad (N, O, H', W'), counted through over the images.
+template <class T>
+class Gradient {
+public:
+    using C = Sum<T>;
+
+    explicit Gradient(const View& grad)
+        : data_(static_cast<const T*>(grad.data)), channels_(grad.shape[1]), plane_(grad.height() * grad.width()) {}
+
+    std::int64_t tiles() const { return tiles_of(channels_); }
+
+    // `count` pixels from `pixel` on as tiles of output channels, each of kBlockPixels; zeros beyond.
+    void pack(std::int64_t pixel, std::int64_t count, C* to) const {
+        pack_rows(channels_, tiles() * kTileRows, kBlockPixels, kTileRows * kBlockPixels, kBlock, to,
+                  [&](std::int64_t o, std::int64_t first, std::int64_t n, C* row) {
+                      std::fill_n(row, n, C{});
+                      for (std::int64_t lane = first; lane < std::min(first + n, count);) {
+                          const std::int64_t image = (pixel + lane) / plane_, at = (pixel + lane) % plane_;
+                          const std::int64_t run = std::min(std::min(first + n, count) - lane, plane_ - at);
+                          copy_run(data_ + (image * channels_ + o) * plane_ + at, run, row + lane - first);
+                          lane += run;
+                      }
+                  });
+    }
+
+private:
+    const T* data_;
+    std::int64_t channels_, plane_;
+};
+
+// x (N, C, H, W) with the channels of a pixel side by side: patches are then pieces of rows.
+template <class T>
+class Interleaved {
+public:
+    using C = Sum<T>;
+
+    Interleaved(int threads, const View& x, const Chain& chain, const Grid& grid)
+        : chain_(chain), grid_(grid), memory_(std::size_t(x.shape[0] * grid.plane() * chain.channels) * sizeof(C)) {
+        const std::int64_t each = (grid.plane() + kDepth - 1) / kDepth, channels = chain.channels;
+        parallel_for(x.shape[0] * each, threads, [&](std::int64_t task) {
+            const std::int64_t image = task / each, pixel = task % each * kDepth;
+            const std::int64_t n = std::min(kDepth, grid.plane() - pixel);
+            const T* const from = static_cast<const T*>(x.data) + image * channels * grid.plane() + pixel;
+            C* const to = data() + (image * grid.plane() + pixel) * channels;
+            alignas(kVectorBytes) C columns[kDepth * kTileColumns<C>];
+            for (std::int64_t c = 0; c < channels; c += kTileColumns<C>) {
+                const std::int64_t count = std::min(kTileColumns<C>, channels - c);
+                pack_columns(count, n, columns, [&](std::int64_t j, std::int64_t, std::int64_t, C* row) {
+                    copy_run(from + (c + j) * grid.plane(), n, row);
+                });
+                for (std::int64_t i = 0; i < n; ++i) {
+                    copy_run(columns + i * kTileColumns<C>, count, to + i * channels + c);
+                }
+            }
+        });
+    }
+
+    // The numbers [first, end) of the patches of `count` pixels as (count, kTileColumns).
+    void columns(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, C* to) const {
+        grid_.over_taps(chain_, pixel, count, first, end,
+                        [&](const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n) {
+                            for (const Run* run = runs; run < runs + found; ++run) copy(*run, *order, n, to);
+                            to += n;
+                        });
+    }
+
+private:
+    // n channels from c on of a run's pixels.
+    void copy(const Run& run, std::int64_t c, std::int64_t n, C* to) const {
+        constexpr std::int64_t width = kTileColumns<C>;
+        const C* const from = data() + run.input * chain_.channels + c;
+        const std::int64_t step = grid_.stride() * chain_.channels;
+        to += run.lane * width;
+        if (run.input < 0) {
+            for (std::int64_t i = 0; i < run.count; ++i) std::fill_n(to + i * width, n, C{});
+        } else if (n == width) {
+            for (std::int64_t i = 0; i < run.count; ++i) copy_run(from + i * step, width, to + i * width);
+        } else {
+            for (std::int64_t i = 0; i < run.count; ++i) copy_run(from + i * step, n, to + i * width);
+        }
+    }
+
+    C* data() const { return static_cast<C*>(memory_.data()); }
+
+    const Chain& chain_;
+    const Grid& grid_;
+    Block memory_;
+};
+
+// sums (columns of the chain, tiles of output channels) += grad times patches.
+template <class T, class C>
+void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>& patches, const Grid& grid,
+                  std::int64_t depth, Tile<C>* sums) {
+    constexpr std::int64_t width = kTileColumns<C>;
+    const std::int64_t tiles = gradient.tiles(), columns = (depth + width - 1) / width;
+    const std::int64_t blocks = (grid.pixels() + kBlockPixels - 1) / kBlockPixels;
+    const std::int64_t tile_size = kTileRows * kBlockPixels, block = tiles * tile_size;
+    const std::int64_t each = std::clamp<std::int64_t>(kPackedNumbers / block, 1, blocks);
+    // Where columns are few, several tasks share one.
+    const std::int64_t parts = std::clamp<std::int64_t>(4 * threads / columns, 1, tiles);
+    const Block memory(std::size_t(each * block) * sizeof(C));
+    C* const packed = static_cast<C*>(memory.data());
+
+    for (std::int64_t first = 0; first < blocks; first += each) {
+        const std::int64_t n = std::min(each, blocks - first);
+        const auto pixel_of = [&](std::int64_t b) { return (first + b) * kBlockPixels; };
+        const auto count_of = [&](std::int64_t b) { return std::min(kBlockPixels, grid.pixels() - pixel_of(b)); };
+        parallel_for(n, threads, [&](std::int64_t b) { gradient.pack(pixel_of(b), count_of(b), packed + b * block); });
+        parallel_for(columns * parts, threads, [&](std::int64_t task) {
+            const std::int64_t column = task / parts, part = task % parts, k = column * width;
+            const Buffer<C> panel(kBlockPixels * width);
+            for (std::int64_t b = 0; b < n; ++b) {
+                patches.columns(pixel_of(b), count_of(b), k, std::min(depth, k + width), panel.get());
+                for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
+                    Tile<C> tile{};
+                    add_product(packed + b * block + t * tile_size, kBlock, panel.get(), count_of(b), tile);
+                    Tile<C>& sum = sums[column * tiles + t];
+                    for (std::int64_t r = 0; r < kTileRows; ++r) {
+                        for (std::int64_t v = 0; v < kTileVectors; ++v) sum.rows[r][v] += tile.rows[r][v];
+                    }
+                }
+            }
+        });
+    }
+}
+
+template <class T>
+void backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
+    using C = Sum<T>;
+    constexpr std::int64_t width = kTileColumns<C>;
+    const std::int64_t outputs = d_weight.shape[0], inputs = d_weight.shape[1];
+    const std::int64_t kernel = d_weight.height() * d_weight.width();
+    T* const dw = static_cast<T*>(d_weight.data);
+    std::memset(static_cast<void*>(dw), 0, std::size_t(outputs * inputs * kernel) * sizeof(T));
+    const Chain chain = chain_of(call.live, d_weight);
+    if (chain.depth() == 0) return;
+
+    const Grid grid(x, chain, call.stride, grad.height(), grad.width());
+    const std::int64_t tiles = tiles_of(outputs), columns = (chain.depth() + width - 1) / width;
+    const Buffer<Tile<C>> sums(columns * tiles);
+    std::fill_n(sums.get(), columns * tiles, Tile<C>{});
+    add_products(call.threads, Gradient<T>(grad), Interleaved<T>(call.threads, x, chain, grid), grid, chain.depth(),
+                 sums.get());
+
+    parallel_for(outputs, call.threads, [&](std::int64_t o) {
+        const std::int64_t centre = call.live.centre.empty() ? 0 : call.live.centre[std::size_t(o)];
+        const C* const row = reinterpret_cast<const C*>(sums.get() + o / kTileRows) + o % kTileRows * width;
+        for (std::int64_t k = 0; k < call.live.whole * inputs + centre; ++k) {
+            const C sum = row[k / width * tiles * kTileRows * width + k % width];
+            narrow(sum, dw[(o * inputs + k % inputs) * kernel + k / inputs]);
+        }
+    });
+}
+
+}  // namespace
+
+void masked_conv_backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
+    by_dtype(call.dtype, [&](auto t) { backward_weight<decltype(t)>(call, grad, x, d_weight); });
+}
+
+}  // namespace lapcore::LAPCORE_ISA

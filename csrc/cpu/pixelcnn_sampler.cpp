@@ -1,0 +1,354 @@
+// Autoregressive networks, run at one pixel after the other for a slice of images on each thread. A slice goes through
+// the whole network by itself; threads do not wait for each other.
+//
+// A map lies as [row of the ring][column][image][channel]: what a tap reads of all images is one block, and output
+// channels are the lanes.
+#include "cpu/pixelcnn_sampler.h"
+
+#include <cstring>
+#include <tuple>
+
+#include "common/activations.h"
+#include "common/logistic.h"
+#include "cpu/categorical.h"
+#include "cpu/pixel_product.h"
+#include "cpu/threads.h"
+
+namespace lapcore::LAPCORE_ISA {
+namespace {
+
+// Images of a slice: more of them read the weights less often, and more slices than threads would read them more.
+constexpr std::int64_t kSliceImages = 64;
+constexpr std::int64_t kSliceFloats = std::int64_t{1} << 26;
+
+// Steps of a time, in order.
+struct Schedule {
+    std::vector<std::size_t> row;
+    std::vector<std::vector<std::size_t>> pixel, drawn;  // by group
+};
+
+struct Compiled {
+    PixelProgramSpec spec;
+    std::vector<PackedWeights> weights;  // by step; none but of convolutions
+    std::vector<std::vector<float>> tables;
+    std::vector<std::int64_t> storage;  // floats an image
+    Schedule schedule;
+};
+
+// A slice's memory of a map.
+class Map {
+public:
+    Map(const PixelMap& map, float* data, std::int64_t images)
+        : channels(map.channels),
+          shift(map.level),
+          columns(map.columns),
+          place_(images * map.channels),
+          rows_(map.rows),
+          border_(map.border),
+          data_(data),
+          one_place_(map.one_place) {}
+
+    // The images' channels at a place; of rows above the image, and columns beside it, zeros.
+    float* at(std::int64_t y, std::int64_t x) const {
+        if (one_place_) return data_;
+        return data_ + ((y + rows_) % rows_ * (columns + 2 * border_) + x + border_) * place_;
+    }
+
+    std::int64_t channels, shift, columns;
+
+private:
+    std::int64_t place_, rows_, border_;
+    float* data_;
+    bool one_place_;
+};
+
+std::int64_t floats_of(const PixelMap& map) {
+    return map.channels * (map.one_place ? 1 : map.rows * (map.columns + 2 * map.border));
+}
+
+// Where a step is done: the places (y, x) .. (y, x + count - 1) of its destination.
+struct Places {
+    std::int64_t y, x, count;
+};
+
+class Slice {
+public:
+    Slice(const Compiled& compiled, const PixelCall& call, std::int64_t first, std::int64_t images)
+        : compiled_(compiled), spec_(compiled.spec), call_(call), first_(first), images_(images) {
+        for (const std::int64_t floats : compiled.storage) {
+            memory_.emplace_back(floats * images);
+            std::fill_n(memory_.back().get(), floats * images, 0.0f);
+        }
+        for (const PixelMap& map : spec_.maps) maps_.emplace_back(map, memory_[std::size_t(map.storage)].get(), images);
+        std::int64_t taps = 1;
+        for (const PixelStep& step : spec_.steps) taps = std::max(taps, step.kernel_height * step.kernel_width);
+        taps_.resize(std::size_t(taps));
+    }
+
+    void run() {
+        for (std::int64_t y = 0; y < spec_.height; ++y) {
+            for (const std::size_t i : compiled_.schedule.row) {
+                const Map& to = maps_[std::size_t(spec_.steps[i].dst)];
+                if ((y & ((1 << to.shift) - 1)) == 0) do_step(i, {y >> to.shift, 0, to.columns});
+            }
+            for (std::int64_t x = 0; x < spec_.width; ++x) {
+                for (std::size_t group = 0; group < std::size_t(spec_.groups); ++group) {
+                    at_pixel(compiled_.schedule.pixel[group], y, x);
+                    draw(y, x, std::int64_t(group));
+                    at_pixel(compiled_.schedule.drawn[group], y, x);
+                }
+            }
+        }
+    }
+
+private:
+    void at_pixel(const std::vector<std::size_t>& steps, std::int64_t y, std::int64_t x) {
+        for (const std::size_t i : steps) {
+            const std::int64_t shift = maps_[std::size_t(spec_.steps[i].dst)].shift;
+            if (((y | x) & ((1 << shift) - 1)) == 0) do_step(i, {y >> shift, x >> shift, 1});
+        }
+    }
+
+    void do_step(std::size_t i, const Places& places) {
+        const PixelStep& step = spec_.steps[i];
+        const Map &a = maps_[std::size_t(step.a)], &b = maps_[std::size_t(step.b)], &to = maps_[std::size_t(step.dst)];
+        switch (step.kind) {
+            case StepKind::conv: return convolve(i, a, to, places);
+            case StepKind::shuffle: return shuffle(a, to, places);
+            case StepKind::embed: return embed(i, a, to, places);
+            default: break;
+        }
+        const float *from = a.at(places.y, places.x), *other = b.at(places.y, places.x);
+        float* out = to.at(places.y, places.x);
+        std::int64_t rows = places.count * images_, n = step.count;
+        if (a.channels == n && b.channels == n && to.channels == n) n *= rows, rows = 1;
+        for (std::int64_t m = 0; m < rows; ++m, from += a.channels, other += b.channels, out += to.channels) {
+            elementwise(step, n, a.channels, b.channels, from, other, out);
+        }
+    }
+
+    // Of one row (place, image), or, where all channels of all maps take part, of all rows as one.
+    static void elementwise(const PixelStep& step, std::int64_t n, std::int64_t a_channels, std::int64_t b_channels,
+                            const float* a, const float* b, float* out) {
+        const float* const from = a + step.first;
+        float* const to = out + step.first;
+        switch (step.kind) {
+            case StepKind::relu:
+                return over_vectors<float>(
+                    n, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA { at.store(to, relu_of(at.load(from))); });
+            case StepKind::add:
+                return over_vectors<float>(n, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA {
+                    at.store(to, at.load(from) + at.load(b + step.first));
+                });
+            case StepKind::gated_tanh: return gate<First::tanh>(n, from, a_channels / 2, to);
+            case StepKind::gated_identity: return gate<First::identity>(n, from, a_channels / 2, to);
+            case StepKind::concat_elu:
+                return over_vectors<float>(a_channels, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA {
+                    const auto both = concat_elu(at.load(a));
+                    at.store(out, both.first);
+                    at.store(out + a_channels, both.second);
+                });
+            case StepKind::cat:
+                std::copy_n(a, a_channels, out);
+                std::copy_n(b, b_channels, out + a_channels);
+                return;
+            default: std::copy_n(a, a_channels, out); out[a_channels] = 1.0f;  // ones
+        }
+    }
+
+    template <First kFirst>
+    static void gate(std::int64_t n, const float* a, std::int64_t half, float* out) {
+        over_vectors<float>(n, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA {
+            at.store(out, gated<kFirst>(at.load(a), at.load(a + half)));
+        });
+    }
+
+    void convolve(std::size_t i, const Map& a, const Map& to, const Places& places) {
+        const PixelStep& step = spec_.steps[i];
+        if (step.stride > 1 && places.count > 1) {
+            for (std::int64_t x = 0; x < places.count; ++x) convolve(i, a, to, {places.y, places.x + x, 1});
+            return;
+        }
+        const std::int64_t top = step.stride * places.y - step.kernel_height / 2;
+        const std::int64_t left = step.stride * places.x - step.kernel_width / 2;
+        const std::int64_t count = step.taps + (step.centre > 0);
+        for (std::int64_t t = 0; t < count; ++t)
+            taps_[std::size_t(t)] = a.at(top + t / step.kernel_width, left + t % step.kernel_width);
+        const TapRows rows{taps_.data(), count, a.channels, step.centre > 0 ? step.centre : a.channels, a.channels};
+        const ConditionRows condition = condition_of(step, to, places);
+        compiled_.weights[i].multiply(rows, places.count * images_, condition.data ? &condition : nullptr,
+                                      to.at(places.y, places.x) + step.first, to.channels);
+    }
+
+    ConditionRows condition_of(const PixelStep& step, const Map& to, const Places& places) const {
+        if (step.condition < 0) return {nullptr, 1, 0, 0};
+        const PixelCondition& condition = call_.conditions[std::size_t(step.condition)];
+        const float* const data = condition.data + first_ * condition.channels + step.first;
+        const std::int64_t place = condition.spatial ? call_.images * condition.channels : 0;
+        return {data + (places.y * to.columns + places.x) * place, images_, place, condition.channels};
+    }
+
+    void shuffle(const Map& a, const Map& to, const Places& places) const {
+        for (std::int64_t x = places.x; x < places.x + places.count; ++x) {
+            const float* from = a.at(places.y / 2, x / 2) + 2 * (places.y % 2) + x % 2;
+            float* out = to.at(places.y, x);
+            for (std::int64_t c = 0; c < images_ * to.channels; ++c) out[c] = from[4 * c];
+        }
+    }
+
+    void embed(std::size_t i, const Map& a, const Map& to, const Places& places) const {
+        const PixelStep& step = spec_.steps[i];
+        const float scale = float(step.levels - 1) / 2, *const from = a.at(places.y, places.x);
+        float* const out = to.at(places.y, places.x);
+        for (std::int64_t n = 0; n < images_; ++n) {
+            for (std::int64_t c = step.first / step.dim; c < (step.first + step.count) / step.dim; ++c) {
+                const float level = nearbyintf((from[n * a.channels + c] + 1.0f) * scale),
+                            last = float(step.levels - 1);
+                const auto k = std::int64_t(level > 0 ? (level < last ? level : last) : 0);  // NaN: 0
+                std::copy_n(compiled_.tables[i].data() + (c * step.levels + k) * step.dim, step.dim,
+                            out + n * to.channels + c * step.dim);
+            }
+        }
+    }
+
+    void draw(std::int64_t y, std::int64_t x, std::int64_t group) {
+        const Map &image = maps_[0], &head = maps_[std::size_t(spec_.head.src)];
+        const std::int64_t channels = spec_.channels, each = channels / spec_.groups,
+                           plane = spec_.height * spec_.width;
+        const std::int64_t pixel = y * spec_.width + x;
+        float* const to = image.at(y, x);
+        for (std::int64_t n = 0; n < images_; ++n) {
+            const float* const params = head.at(y, x) + n * head.channels;
+            const float* const noise = call_.noise + (first_ + n) * call_.noise_rows * plane + pixel;
+            float* const drawn = to + n * channels;
+            if (spec_.head.mixture) {
+                draw_mixture(params, head.channels, noise, plane, drawn);
+            } else {
+                draw_levels(params, noise, plane, group * each, (group + 1) * each, drawn);
+            }
+            for (std::int64_t c = group * each; c < (group + 1) * each; ++c) {
+                const std::int64_t place = ((first_ + n) * channels + c) * plane + pixel;
+                if (call_.known && call_.known[place]) drawn[c] = call_.given[place];
+                call_.out[place] = drawn[c];
+            }
+        }
+    }
+
+    void draw_levels(const float* logits, const float* noise, std::int64_t plane, std::int64_t first, std::int64_t last,
+                     float* drawn) {
+        const std::int64_t levels = spec_.head.levels;
+        for (std::int64_t c = first; c < last; ++c) {
+            const std::int64_t k = categorical_(logits + c * levels, levels, noise[c * plane]);
+            drawn[c] = float(2 * k) / float(levels - 1) - 1.0f;
+        }
+    }
+
+    // As cpu/likelihood.cpp draws it.
+    void draw_mixture(const float* params, std::int64_t size, const float* noise, std::int64_t plane,
+                      float* drawn) const {
+        const int channels = int(spec_.channels), groups = groups_of(channels);
+        const std::int64_t count = components_of(size, channels);
+        std::int64_t chosen = 0;
+        float best = -kLargest<float>;
+        for (std::int64_t k = 0; k < count; ++k) {
+            const float score = gumbel_score(params[k], noise[k * plane]);
+            if (k == 0 ? score == score : score > best) best = score, chosen = k;
+        }
+        const auto value = [&](int row) { return params[count * (1 + row) + chosen]; };
+        for (int c = 0; c < channels; ++c) {
+            float mean = value(groups * c);
+            for (int b = 0; b < c; ++b)
+                mean += coefficient_of(value(groups * (c - 1 + b) + groups - 1)).value * drawn[b];
+            drawn[c] = logistic_draw(mean, value(groups * c + 1), noise[(count + c) * plane], true);
+        }
+    }
+
+    const Compiled& compiled_;
+    const PixelProgramSpec& spec_;
+    const PixelCall& call_;
+    std::int64_t first_, images_;
+    std::vector<Buffer<float>> memory_;
+    std::vector<Map> maps_;
+    std::vector<const float*> taps_;
+    CategoricalDraw categorical_;
+};
+
+class Program final : public PixelProgram {
+public:
+    explicit Program(const PixelProgramSpec& spec) {
+        compiled_.spec = spec;
+        const std::size_t steps = spec.steps.size(), groups = std::size_t(spec.groups);
+        compiled_.weights.resize(steps);
+        compiled_.tables.resize(steps);
+        compiled_.schedule = {{}, std::vector<std::vector<std::size_t>>(groups), {}};
+        compiled_.schedule.drawn = compiled_.schedule.pixel;
+        for (std::size_t i = 0; i < steps; ++i) add(i, spec.steps[i]);
+        for (const PixelMap& map : spec.maps) {
+            auto& storage = compiled_.storage;
+            if (storage.size() <= std::size_t(map.storage)) storage.resize(std::size_t(map.storage) + 1);
+            storage[std::size_t(map.storage)] = std::max(storage[std::size_t(map.storage)], floats_of(map));
+        }
+    }
+
+    void run(const PixelCall& call) const override {
+        std::int64_t floats = 1;
+        for (const std::int64_t each : compiled_.storage) floats += each;
+        const std::int64_t most = std::max<std::int64_t>(1, std::min(kSliceImages, kSliceFloats / floats));
+        const std::int64_t fewest = std::min<std::int64_t>(call.images, call.threads);
+        const std::int64_t slices = std::max(fewest, (call.images + most - 1) / most);
+        parallel_for(slices, call.threads, [&](std::int64_t i) {
+            const std::int64_t first = i * call.images / slices, last = (i + 1) * call.images / slices;
+            Slice(compiled_, call, first, last - first).run();
+        });
+    }
+
+private:
+    void add(std::size_t i, const PixelStep& step) {
+        const auto& maps = compiled_.spec.maps;
+        auto& [row, pixel, drawn] = compiled_.schedule;
+        const std::size_t group = std::size_t(step.group);
+        (step.phase == StepPhase::row     ? row
+         : step.phase == StepPhase::pixel ? pixel[group]
+                                          : drawn[group])
+            .push_back(i);
+        const std::int64_t channels = maps[std::size_t(step.a)].channels;
+        if (step.kind == StepKind::conv) {
+            const std::int64_t depth = step.taps * channels + step.centre;
+            compiled_.weights[i] = PackedWeights(step.weight, step.bias, step.count, depth);
+        } else if (step.kind == StepKind::embed) {
+            compiled_.tables[i].assign(step.weight, step.weight + channels * step.levels * step.dim);
+        }
+        compiled_.spec.steps[i].weight = compiled_.spec.steps[i].bias = nullptr;  // the caller's
+    }
+
+    Compiled compiled_;
+};
+
+template <class C>
+void draw_rows(int threads, std::int64_t rows, std::int64_t levels, const C* logits, const C* u,
+               std::int64_t* indices) {
+    constexpr std::int64_t kRows = 256;
+    parallel_for((rows + kRows - 1) / kRows, threads, [&](std::int64_t task) {
+        CategoricalDraw draw;
+        for (std::int64_t i = task * kRows; i < std::min(rows, (task + 1) * kRows); ++i)
+            indices[i] = draw(logits + i * levels, levels, u[i]);
+    });
+}
+
+void categorical(DType dtype, int threads, std::int64_t rows, std::int64_t levels, const void* logits, const void* u,
+                 std::int64_t* indices) {
+    if (dtype == DType::float64) {
+        return draw_rows(threads, rows, levels, static_cast<const double*>(logits), static_cast<const double*>(u),
+                         indices);
+    }
+    draw_rows(threads, rows, levels, static_cast<const float*>(logits), static_cast<const float*>(u), indices);
+}
+
+}  // namespace
+
+extern const PixelcnnSamplerKernels pixelcnn_sampler_kernels;
+const PixelcnnSamplerKernels pixelcnn_sampler_kernels{
+    [](const PixelProgramSpec& spec) -> std::unique_ptr<PixelProgram> { return std::make_unique<Program>(spec); },
+    categorical};
+
+}  // namespace lapcore::LAPCORE_ISA
