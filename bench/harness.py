@@ -96,7 +96,7 @@ class Case:
     operations: int = 0
     peaks: bool = False
     least_samples: int = LEAST_SAMPLES
-    repeats: Mapping[str, int] = MappingProxyType({})
+    repeats: dict[str, int] = field(default_factory=dict)
 
 
 Build = Callable[[], Case]

@@ -9,9 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "common/gaussian.h"
+#include "common/random.h"
 #include "common/taps.h"
 #include "common/view.h"
-#include "cpu/gaussian.h"
 
 namespace lapcore {
 

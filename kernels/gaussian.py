@@ -132,7 +132,7 @@ def forward_kernel(
             if sums_ptr is None or prior_logvar is not None:
                 root, _expm1 = root_of(lq * 0.25)
             drawn = elements(noise, keys, row, first, length, NORMAL, SHIFTED, R, B).to(COMPUTE)
-            write(z_ptr, tl.fma(drawn * root, root, mq), row, column, length, inside)
+            write(z_ptr, mq + scaled(drawn, root), row, column, length, inside)
     if sums_ptr is not None:
         store_sums(sums_ptr, total, chunks, chunk, row, rows, length, 0.0, WHOLE)
 

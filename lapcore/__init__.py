@@ -8,6 +8,7 @@ Masked:     masked_conv2d, mask_of, gated_activation, concat_elu
 Codebooks:  vector_quantize
 Densities:  parzen_log_likelihood
 Mixtures:   discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
+Pixels:     categorical, sample_program
 Models:     lapcore.models (imported when first used)
 Backends:   backend, explain
 """

@@ -1,63 +1,78 @@
-// A draw from a categorical distribution by inversion. Included once per instruction set.
+// Draws from categorical distributions by inversion: rows are the lanes, so that sums over the levels, which are taken
+// in ascending order, run beside each other. Included once per instruction set.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <vector>
+#include <type_traits>
 
 #include "common/math.h"
-#include "cpu/elements.h"
+#include "cpu/matrix.h"
+#include "cpu/rows.h"
 
 namespace lapcore::LAPCORE_ISA {
 
-// One of the largest logits has p = 1, be it infinite, and NaN has p = 0.
+// exp(logit - largest); a logit that is the largest has 1, be it infinite, and NaN has 0.
 template <class V>
 LAPCORE_INLINE V probability_of(V logit, V largest) {
     const V e = exp_of(logit - largest), p = select(logit == largest, V{} + 1, e);
     return select(p == p, p, V{});
 }
+LAPCORE_INLINE Vector<double> probability_of(Vector<double> logit, Vector<double> largest) {
+    for (std::int64_t i = 0; i < kLanes<double>; ++i) logit[i] = probability_of<double>(logit[i], largest[i]);
+    return logit;
+}
 
-class CategoricalDraw {
+template <class C>
+class CategoricalDraws {
 public:
-    // The first k whose sum p_0 + .. + p_k, taken in this order, is above u times the whole; else the last with p > 0.
-    template <class C>
-    std::int64_t operator()(const C* logits, std::int64_t count, C u) {
-        auto& [p, sums] = std::get<Scratch<C>>(scratch_);
-        if (std::int64_t(p.size()) < count) p.resize(std::size_t(count)), sums.resize(std::size_t(count));
-        weigh(logits, count, p.data());
-        C sum = 0;
-        for (std::int64_t k = 0; k < count; ++k) sums[std::size_t(k)] = sum += p[std::size_t(k)];
-        const C bound = u * sum;
-        for (std::int64_t k = 0; k < count; ++k) {
-            if (sums[std::size_t(k)] > bound) return k;
+    static constexpr std::int64_t kRows = kTileColumns<C>;
+
+    // Of each of up to kRows rows, `stride` apart, the first k whose sum p_0 + .. + p_k is above u times the whole;
+    // where rounding leaves none, the last with p > 0.
+    void draw(const C* logits, std::int64_t stride, std::int64_t rows, std::int64_t levels, const C* u,
+              std::int64_t* indices) {
+        if (levels > levels_) {
+            levels_ = levels;
+            columns_ = Buffer<C>(blocks_of(levels) * kDepth * kRows);
         }
-        std::int64_t last = count - 1;
-        while (last > 0 && !(p[std::size_t(last)] > 0)) --last;
-        return last;
+        pack_columns(rows, levels, columns_.get(), [&](std::int64_t row, std::int64_t first, std::int64_t n, C* to) {
+            std::copy_n(logits + row * stride + first, n, to);
+        });
+        for (std::int64_t first = 0; first < rows; first += kLanes<C>) {
+            const std::int64_t n = std::min(kLanes<C>, rows - first);
+            const auto found = draw_lanes(columns_.get() + first, levels, load_first(u + first, n));
+            for (std::int64_t i = 0; i < n; ++i) indices[first + i] = found[i];
+        }
     }
 
 private:
-    template <class C>
-    struct Scratch {
-        std::vector<C> p, sums;
-    };
+    using V = Vector<C>;
+    using Indices = Vector<std::conditional_t<sizeof(C) == 4, std::int32_t, std::int64_t>>;
 
-    static void weigh(const float* logits, std::int64_t count, float* p) {
-        using V = Vector<float>;
-        float largest = -std::numeric_limits<float>::infinity();
-        for (std::int64_t k = 0; k < count; ++k) largest = logits[k] > largest ? logits[k] : largest;
-        for (std::int64_t k = 0; k < count; k += kLanes<float>) {
-            const std::int64_t n = std::min(kLanes<float>, count - k);
-            store_first<float>(p + k, probability_of<V>(load_first(logits + k, n), V{} + largest), n);
+    // Level k of all lanes is at columns + k * kRows.
+    static Indices draw_lanes(C* columns, std::int64_t levels, V u) {
+        V largest = V{} - std::numeric_limits<C>::infinity(), whole{}, sum{};
+        for (std::int64_t k = 0; k < levels; ++k) largest = maximum(load(columns + k * kRows), largest);
+        for (std::int64_t k = 0; k < levels; ++k) {
+            const V p = probability_of(load(columns + k * kRows), largest);
+            store(columns + k * kRows, p);
+            whole += p;
         }
-    }
-    static void weigh(const double* logits, std::int64_t count, double* p) {
-        double largest = -std::numeric_limits<double>::infinity();
-        for (std::int64_t k = 0; k < count; ++k) largest = logits[k] > largest ? logits[k] : largest;
-        for (std::int64_t k = 0; k < count; ++k) p[k] = probability_of(logits[k], largest);
+        const V bound = u * whole;
+        Indices below{}, last{}, at{};
+        for (std::int64_t k = 0; k < levels; ++k, at = at + 1) {
+            const V p = load(columns + k * kRows);
+            sum += p;
+            below -= sum <= bound;  // a comparison that holds is -1
+            last = p > 0 ? at : last;
+        }
+        return at == below ? last : below;
     }
 
-    std::tuple<Scratch<float>, Scratch<double>> scratch_;
+    std::int64_t levels_ = 0;
+    Buffer<C> columns_;
 };
 
 }  // namespace lapcore::LAPCORE_ISA

@@ -3,25 +3,16 @@
 
 #include <cstdint>
 
+#include "common/gaussian.h"
+#include "common/random.h"
 #include "common/view.h"
-#include "cpu/random.h"
 
 namespace lapcore {
-
-// Rows of contiguous elements; data is null for a tensor that is not there.
-struct Rows {
-    void* data = nullptr;
-    std::int64_t stride = 0;
-};
 
 struct GaussianCall {
     DType dtype;
     int threads;
     std::int64_t rows, length;
-};
-
-struct Moments {
-    Rows mean, logvar, prior_mean, prior_logvar;
 };
 
 // Sums and their gradients, one for each row, are in the type that sums are taken in. Outputs are contiguous; those

@@ -1,8 +1,8 @@
 // What csrc/cpu/likelihood.cpp offers, once per instruction set. Pixels are (N, P, L) and (N, C, L), of any strides.
 #pragma once
 
+#include "common/random.h"
 #include "common/view.h"
-#include "cpu/random.h"
 
 namespace lapcore {
 

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "cpu/gaussian.h"
+#include "common/gaussian.h"
 #include "cuda/rows.h"
 
 namespace lapcore::cuda {

@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kChunkThreads, kBlocks<T, kPacked>)
         const auto drawn = noise.template draw<Distribution::normal, kPacked>(pack);
         Four<C> z;
 #pragma unroll
-        for (int k = 0; k < kFour; ++k) z.e[k] = fma(drawn.e[k] * root.e[k], root.e[k], m.mean.e[k]);
+        for (int k = 0; k < kFour; ++k) z.e[k] = m.mean.e[k] + scaled(C(drawn.e[k]), root.e[k]);
         write_four<kPacked>(z_row, pack, chunks.length, z);
     });
     if (problem.kl.out) store_sum(problem.kl, chunks, lane, total);

@@ -2,7 +2,9 @@
 // device. As GaussianKernels in cpu/gaussian.h; there must be at least one element.
 #pragma once
 
-#include "cpu/gaussian.h"
+#include "common/gaussian.h"
+#include "common/random.h"
+#include "common/view.h"
 
 namespace lapcore::cuda {
 

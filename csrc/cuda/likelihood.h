@@ -2,8 +2,8 @@
 // strides; x, sums and draws are float32, or float64 for float64 params.
 #pragma once
 
+#include "common/random.h"
 #include "common/view.h"
-#include "cpu/random.h"
 
 namespace lapcore::cuda {
 

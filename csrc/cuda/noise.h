@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/philox.h"
-#include "cpu/random.h"
+#include "common/random.h"
 #include "cuda/chunks.h"
 
 namespace lapcore::cuda {

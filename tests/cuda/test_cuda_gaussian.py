@@ -168,8 +168,7 @@ def test_extremes_are_those_of_the_reference(tmp_path: Path) -> None:
     for case, got, expected in zip(cases, results, want, strict=False):
         for a, b in zip(got, expected, strict=True):
             close(a, b, str(case.function))
-    finite = ~mean.isinf()  # where an infinite mean meets an overflow, the sum that is rounded once has none
-    close(z[finite], reference.reparameterize(mean, logvar, seeds, 0)[finite], "z")
+    close(z, reference.reparameterize(mean, logvar, seeds, 0), "z")
 
 
 def close(got: Tensor, want: Tensor, name: str) -> None:

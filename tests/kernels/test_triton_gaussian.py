@@ -86,9 +86,7 @@ def test_extremes_are_those_of_the_reference() -> None:
     close(gaussian.gaussian_kl(*there(*moments)), reference.gaussian_kl(*moments))
     close(gaussian.gaussian_nll(*there(*moments[:3])), reference.gaussian_nll(*moments[:3]))
     seeds = torch.tensor([3])
-    z, want = gaussian.reparameterize(*there(*moments[:2]), seeds, 0), reference.reparameterize(*moments[:2], seeds, 0)
-    finite = ~moments[0].isinf()  # where an infinite mean meets an overflow, the sum that is rounded once has none
-    close(z[finite.to(DEVICE)], want[finite])
+    close(gaussian.reparameterize(*there(*moments[:2]), seeds, 0), reference.reparameterize(*moments[:2], seeds, 0))
     for grad in grads:
         got = gaussian.gaussian_kl_backward(*there(grad, *moments))
         for a, b in zip(got, reference.gaussian_kl_backward(grad, *moments), strict=True):

@@ -1,22 +1,13 @@
-"""Random calls of the native pyramid kernels; run by test_fuzz.py under a sanitizer:
-
-    python -m tests.native.fuzz_pyramid MODULE SEED CALLS
-
-MODULE is the lapcore._C to call. Every tensor lies in a block of memory of its own, which ends with its last element: a kernel that
-reads or writes one byte too far touches the sanitizer's red zone. One call in eight is compared with the oracle.
-"""
+"""Random calls of the native pyramid kernels: see tests/native/fuzz.py."""
 
 from __future__ import annotations
 
-import importlib.util
-import random
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from tests.native.fuzz import FLOATS, Draw, Kind, main
 from tests.oracle import integer
 from tests.oracle import laplacian_loss as loss_oracle
 from tests.oracle import pyramid as oracle
@@ -25,54 +16,9 @@ from tests.tolerance import assert_close, bound, largest, loss_error, resize_bou
 
 Tensor = torch.Tensor
 Size = tuple[int, int]
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int16, torch.uint16)
 FORWARD = {"down": oracle.pyr_down, "up": oracle.pyr_up}
 ADJOINT = {"down_adjoint": oracle.pyr_down_adjoint, "up_adjoint": oracle.pyr_up_adjoint}
-
-
-def load(path: str) -> None:
-    spec = importlib.util.spec_from_file_location("lapcore._C", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["lapcore._C"] = module
-    spec.loader.exec_module(module)
-
-
-class Draw(random.Random):
-    def side(self) -> int:
-        return self.choice([self.randint(1, 4), self.randint(1, 24), self.randint(1, 24), self.randint(1, 150)])
-
-    def lead(self, least: int = 0) -> tuple[int, ...]:
-        return tuple(self.choice([1, 1, 2, 3, 4, 0]) for _ in range(self.randint(least, 3)))
-
-    def memory(self, shape: Sequence[int], dtype: torch.dtype, written: bool = False) -> Tensor:
-        """Dimensions in any order in memory, with gaps and an offset; some of stride 0 unless it is written to."""
-        order = list(range(len(shape)))
-        kind = self.choice(["plain", "plain", "channels last", "any"])
-        if kind == "channels last" and len(shape) > 2:
-            order.append(order.pop(-3))
-        elif kind == "any":
-            self.shuffle(order)
-        strides, step = [0] * len(shape), 1
-        for dim in reversed(order):
-            if not written and self.random() < 0.05:
-                continue
-            step *= self.choice([1, 1, 1, 1, 2, 3])
-            strides[dim] = step
-            step = step * shape[dim] + self.choice([0, 0, 0, 1, 5])
-        offset = self.choice([0, 0, 1, 2, 3])
-        empty = 0 in shape
-        last = 0 if empty else sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-        block = torch.empty(offset + (0 if empty else last + 1), dtype=dtype)
-        if dtype.is_floating_point:
-            block.normal_(generator=self.generator)
-        else:
-            info = torch.iinfo(dtype)
-            block.copy_(torch.randint(info.min, info.max + 1, block.shape, generator=self.generator))
-        return block.as_strided(tuple(shape), strides, offset)
-
-    generator = torch.Generator()
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -233,32 +179,19 @@ def loss(draw: Draw, native, tables: Callable, checked: bool) -> None:
         assert_close(grad, want, slack + info.eps * np.abs(want) + info.tiny, f"its gradient {shape} {dtype} {border}")
 
 
-def main(path: str, seed: int, calls: int) -> None:
-    load(path)
-    from lapcore import _C, native
+def kinds() -> list[Kind]:
     from lapcore.native import pyramid as kernels
     from lapcore.reference.taps import tables
 
-    assert native.load() is _C and _C.__file__ == path
-    draw, counts = Draw(seed), Counter()
-    draw.generator.manual_seed(seed)
-    kinds = [operator, operator, operator, pyramid, pyramid, collapse]
-    if hasattr(kernels, "laplacian_loss"):
-        kinds.append(loss)
-    for call in range(calls):
-        if call % 50 == 0:
-            _C.use_isa(draw.choice(_C.isas()))
-            torch.set_num_threads(draw.choice([1, 2, 3, 4]))
-        kind = draw.choice(kinds)
-        counts[kind.__name__] += 1
-        state = draw.getstate()
-        try:
-            kind(draw, kernels, tables, call % 8 == 0)
-        except BaseException:
-            print(f"call {call}, {kind.__name__}, {_C.isa()}, seed {seed}, state {hash(state)}", file=sys.stderr)
-            raise
-    print(dict(counts))
+    def given(function: Callable[..., None]) -> Kind:
+        def kind(draw: Draw, checked: bool) -> None:
+            function(draw, kernels, tables, checked)
+
+        kind.__name__ = function.__name__
+        return kind
+
+    return [given(function) for function in (operator, operator, operator, pyramid, pyramid, collapse, loss)]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(kinds)

@@ -1,4 +1,4 @@
-"""20,000 random calls of the native module, built with AddressSanitizer and UndefinedBehaviorSanitizer, without a report."""
+"""20,000 random calls of each part of the native module under AddressSanitizer and UndefinedBehaviorSanitizer, without a report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 CALLS = int(os.environ.get("LAPCORE_FUZZ_CALLS", "20000"))
 SEED = int(os.environ.get("LAPCORE_FUZZ_SEED", "1"))
 SANITIZERS = "address,undefined"
+families = pytest.mark.parametrize("family", ["pyramid", "distributions"])
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -21,6 +22,11 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
+
+
+def fuzz(family: str, module: Path, seed: int, calls: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = sys.executable, "-m", f"tests.native.fuzz_{family}", str(module), str(seed), str(calls)
+    return run(*command, OMP_NUM_THREADS="1", **environment)
 
 
 @pytest.fixture(scope="module")
@@ -58,32 +64,26 @@ def module(runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def fuzz(module: Path, runtime: str, seed: int, calls: int) -> subprocess.CompletedProcess[str]:
-    return run(
-        sys.executable, "-m", "tests.native.fuzz_pyramid", str(module), str(seed), str(calls),
+@pytest.mark.slow
+@families
+def test_random_calls_under_the_sanitizers(module: Path, runtime: str, family: str) -> None:
+    done = fuzz(
+        family, module, SEED, CALLS,
         LD_PRELOAD=runtime,
         ASAN_OPTIONS="detect_leaks=0:abort_on_error=0",
         UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
-        OMP_NUM_THREADS="1",
     )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_random_calls_under_the_sanitizers(module: Path, runtime: str) -> None:
-    done = fuzz(module, runtime, SEED, CALLS)
     assert done.returncode == 0 and "ERROR" not in done.stdout and "runtime error" not in done.stdout, done.stdout[
         -8000:
     ]
 
 
-def test_random_calls_of_the_installed_module() -> None:
+@families
+def test_random_calls_of_the_installed_module(family: str) -> None:
     """The same calls without a sanitizer: every eighth result is compared with the oracle."""
     from lapcore import native
 
     if (reason := native.missing()) is not None:
         pytest.skip(reason)
-    done = run(
-        sys.executable, "-m", "tests.native.fuzz_pyramid", str(native.load().__file__), str(SEED + 1), str(CALLS // 5),
-        OMP_NUM_THREADS="1",
-    )  # fmt: skip
+    done = fuzz(family, Path(native.load().__file__), SEED + 1, CALLS // (5 if family == "pyramid" else 20))
     assert done.returncode == 0, done.stdout[-8000:]
