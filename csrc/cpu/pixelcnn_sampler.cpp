@@ -19,7 +19,8 @@
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-// Images of a slice: more of them read the weights less often, and more slices than threads would read them more.
+// The most images of a slice, and numbers in its buffers. The more images, the less often weights are read; threads
+// take as many slices each.
 constexpr std::int64_t kSliceImages = 64;
 constexpr std::int64_t kSliceFloats = std::int64_t{1} << 26;
 
@@ -313,8 +314,8 @@ public:
         std::int64_t floats = 1;
         for (const std::int64_t each : compiled_.storage) floats += each;
         const std::int64_t most = std::max<std::int64_t>(1, std::min(kSliceImages, kSliceFloats / floats));
-        const std::int64_t fewest = std::min<std::int64_t>(call.images, call.threads);
-        const std::int64_t slices = std::max(fewest, (call.images + most - 1) / most);
+        const std::int64_t rounds = (call.images + most * call.threads - 1) / (most * call.threads);
+        const std::int64_t slices = std::min(call.images, rounds * call.threads);
         parallel_for(slices, call.threads, [&](std::int64_t i) {
             const std::int64_t first = i * call.images / slices, last = (i + 1) * call.images / slices;
             Slice(compiled_, call, first, last - first).run();

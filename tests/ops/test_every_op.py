@@ -245,6 +245,22 @@ def test_layouts(name: str, layout: Callable[[Tensor], Tensor]) -> None:
 
 
 @every_op
+def test_the_default_device_plays_no_part(name: str) -> None:
+    call = EXAMPLES[name]()
+    call = call if name in DRAWS else with_gradients(call)
+    want = run(name, call)
+    grads = [] if name in DRAWS else incoming(want)
+    if grads:
+        want += gradients(name, want, call, grads)
+    with torch.device("meta"):
+        got = run(name, call)
+        if grads:
+            got += gradients(name, got, call, grads)
+    for a, b in zip(got, want, strict=True):
+        assert_same_bits(a, b)
+
+
+@every_op
 def test_the_same_call_gives_the_same_bits(name: str) -> None:
     for a, b in zip(run(name, EXAMPLES[name]()), run(name, EXAMPLES[name]()), strict=True):
         assert_same_bits(a, b)
