@@ -12,5 +12,5 @@ FAMILIES = (
     "vector_quantize",
     "parzen",
     "masked_conv",
-    "pixelcnn_sampler",
+    "sampling",
 )

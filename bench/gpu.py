@@ -149,9 +149,10 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
         "exercise": "bench.gpu_pyramid",
         "exercise distances": "bench.gpu_distances",
         "exercise gaussian": "bench.gpu_gaussian",
+        "exercise masked convolutions": "bench.gpu_masked_conv",
     }
     for name, module in exercises.items():
-        yield Step(name, [*python, module, "exercise"], limit=90, least=15, environment=strict)
+        yield Step(name, [*python, module, "exercise"], limit=90, least=10, environment=strict)
     yield Step("tests marked gpu", [*pytest, "gpu"], 60, 10, testing, passing=(0, NO_TESTS_SELECTED))
     kernels = [*pytest, "not slow", *several, "tests/ops", "-k", "triton or cuda"]
     yield Step("tests of the kernels", kernels, 100, 20, testing)
@@ -167,10 +168,10 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
     for goal in ("G1", "G2", "G3"):
         path = scratch / f"{goal}.json"
         command = [*python, "bench.gpu_pyramid", "measure", goal, "--json", str(path)]
-        yield Step(goal, command, 100, 35, strict, result=path)
-    path = scratch / "G4.json"
-    command = [*python, "bench.gpu_gaussian", "measure", "--json", str(path)]
-    yield Step("G4", command, 60, 20, strict, result=path)
+        yield Step(goal, command, 100, 30, strict, result=path)
+    for goal, module in (("G4", "bench.gpu_gaussian"), ("G5", "bench.gpu_masked_conv")):
+        path = scratch / f"{goal}.json"
+        yield Step(goal, [*python, module, "measure", "--json", str(path)], 60, 20, strict, result=path)
     for op in ("vector_quantize", "parzen_log_likelihood"):
         path = scratch / f"{op}.json"
         command = [*python, "bench.gpu_distances", "measure", op, "--json", str(path)]

@@ -8,6 +8,7 @@ Masked:     masked_conv2d, mask_of, gated_activation, concat_elu
 Codebooks:  vector_quantize
 Densities:  parzen_log_likelihood
 Mixtures:   discretized_logistic_mixture_nll, sample_discretized_logistic_mixture
+Pixels:     categorical, sample_program
 Models:     lapcore.models (imported when first used)
 Backends:   backend, explain
 """
@@ -23,7 +24,7 @@ from torch import Tensor
 from lapcore import backends as _backends
 from lapcore import errors
 from lapcore.backends import backend
-from lapcore.ops import OPS as _OPS
+from lapcore.ops import FAMILY_OF as _FAMILY_OF
 from lapcore.ops import random
 from lapcore.ops.gaussian import DiagonalGaussian, gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.laplacian_loss import laplacian_loss
@@ -77,12 +78,12 @@ def explain(op: str, *tensors: Any) -> dict[str, str | None]:
     them (or in a sequence among them) decides the device, without one it is the CPU. Nothing is computed.
     Errors: ValueError for an unknown op.
     """
-    if op not in _OPS:
-        raise ValueError(f"op: expected one of {', '.join(_OPS)}, got {op!r}")
+    if op not in _FAMILY_OF:
+        raise ValueError(f"op: expected one of {', '.join(_FAMILY_OF)}, got {op!r}")
     flat = [
         x for item in tensors for x in (item if isinstance(item, list | tuple) else (item,)) if isinstance(x, Tensor)
     ]
-    return _backends.explain(_OPS[op].family, flat[0].device.type if flat else "cpu")
+    return _backends.explain(_FAMILY_OF[op], flat[0].device.type if flat else "cpu")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,63 +1,97 @@
-// A draw from a categorical distribution by inversion. Included once per instruction set.
+// Draws from categorical distributions by inversion: rows are the lanes, so that sums over the levels, which are taken
+// in ascending order, run beside each other. Included once per instruction set.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <vector>
+#include <type_traits>
 
 #include "common/math.h"
-#include "cpu/elements.h"
+#include "cpu/matrix.h"
+#include "cpu/rows.h"
 
 namespace lapcore::LAPCORE_ISA {
 
-// One of the largest logits has p = 1, be it infinite, and NaN has p = 0.
+// exp(logit - largest); a logit that is the largest has 1, be it infinite, and NaN has 0.
 template <class V>
 LAPCORE_INLINE V probability_of(V logit, V largest) {
     const V e = exp_of(logit - largest), p = select(logit == largest, V{} + 1, e);
     return select(p == p, p, V{});
 }
+LAPCORE_INLINE Vector<double> probability_of(Vector<double> logit, Vector<double> largest) {
+    for (std::int64_t i = 0; i < kLanes<double>; ++i) logit[i] = probability_of<double>(logit[i], largest[i]);
+    return logit;
+}
 
-class CategoricalDraw {
+template <class C>
+class CategoricalDraws {
 public:
-    // The first k whose sum p_0 + .. + p_k, taken in this order, is above u times the whole; else the last with p > 0.
-    template <class C>
-    std::int64_t operator()(const C* logits, std::int64_t count, C u) {
-        auto& [p, sums] = std::get<Scratch<C>>(scratch_);
-        if (std::int64_t(p.size()) < count) p.resize(std::size_t(count)), sums.resize(std::size_t(count));
-        weigh(logits, count, p.data());
-        C sum = 0;
-        for (std::int64_t k = 0; k < count; ++k) sums[std::size_t(k)] = sum += p[std::size_t(k)];
-        const C bound = u * sum;
-        for (std::int64_t k = 0; k < count; ++k) {
-            if (sums[std::size_t(k)] > bound) return k;
+    static constexpr std::int64_t kRows = kTileColumns<C>;
+
+    // Of each of up to kRows rows, `stride` apart, the first k whose sum p_0 + .. + p_k is above u times the whole;
+    // where rounding leaves none, the last with p > 0.
+    void draw(const C* logits, std::int64_t stride, std::int64_t rows, std::int64_t levels, const C* u,
+              std::int64_t* indices) {
+        if (levels > levels_) {
+            levels_ = levels;
+            columns_ = Buffer<C>(blocks_of(levels) * kDepth * kRows);
         }
-        std::int64_t last = count - 1;
-        while (last > 0 && !(p[std::size_t(last)] > 0)) --last;
-        return last;
+        C largest[kRows];
+        for (std::int64_t row = 0; row < rows; ++row) largest[row] = largest_of(logits + row * stride, levels);
+        pack_columns(rows, levels, columns_.get(), [&](std::int64_t row, std::int64_t first, std::int64_t n, C* to) {
+            for (std::int64_t i = 0; i < n; i += kLanes<C>) {
+                const std::int64_t lanes = std::min(kLanes<C>, n - i);
+                const V logit = load_first(logits + row * stride + first + i, lanes);
+                store_first(to + i, probability_of(logit, V{} + largest[row]), lanes);
+            }
+        });
+        invert(rows, levels, u, indices);
     }
 
 private:
-    template <class C>
-    struct Scratch {
-        std::vector<C> p, sums;
-    };
+    using V = Vector<C>;
+    using Indices = Vector<std::conditional_t<sizeof(C) == 4, std::int32_t, std::int64_t>>;
 
-    static void weigh(const float* logits, std::int64_t count, float* p) {
-        using V = Vector<float>;
-        float largest = -std::numeric_limits<float>::infinity();
-        for (std::int64_t k = 0; k < count; ++k) largest = logits[k] > largest ? logits[k] : largest;
-        for (std::int64_t k = 0; k < count; k += kLanes<float>) {
-            const std::int64_t n = std::min(kLanes<float>, count - k);
-            store_first<float>(p + k, probability_of<V>(load_first(logits + k, n), V{} + largest), n);
+    static C largest_of(const C* logits, std::int64_t levels) {
+        V lanes = V{} - std::numeric_limits<C>::infinity();
+        std::int64_t k = 0;
+        for (; k + kLanes<C> <= levels; k += kLanes<C>) lanes = maximum(load(logits + k), lanes);
+        C largest = lanes[0];
+        for (std::int64_t i = 1; i < kLanes<C>; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+        for (; k < levels; ++k) largest = logits[k] > largest ? logits[k] : largest;
+        return largest;
+    }
+
+    // p_k of all rows is at columns_ + k * kRows.
+    void invert(std::int64_t rows, std::int64_t levels, const C* u, std::int64_t* indices) const {
+        V whole[kTileVectors]{}, sum[kTileVectors]{}, bound[kTileVectors];
+        Indices below[kTileVectors]{}, last[kTileVectors]{}, at{};
+        const auto p_of = [&](std::int64_t k, std::int64_t v)
+                              LAPCORE_INLINE_LAMBDA { return load(columns_.get() + k * kRows + v * kLanes<C>); };
+        for (std::int64_t k = 0; k < levels; ++k) {
+            for (std::int64_t v = 0; v < kTileVectors; ++v) whole[v] += p_of(k, v);
+        }
+        for (std::int64_t v = 0; v < kTileVectors; ++v) {
+            const std::int64_t lanes = std::clamp<std::int64_t>(rows - v * kLanes<C>, 0, kLanes<C>);
+            bound[v] = load_first(u + v * kLanes<C>, lanes) * whole[v];
+        }
+        for (std::int64_t k = 0; k < levels; ++k, at = at + 1) {
+            for (std::int64_t v = 0; v < kTileVectors; ++v) {
+                const V p = p_of(k, v);
+                sum[v] += p;
+                below[v] -= sum[v] <= bound[v];  // a comparison that holds is -1
+                last[v] = p > 0 ? at : last[v];
+            }
+        }
+        for (std::int64_t i = 0; i < rows; ++i) {
+            const std::int64_t v = i / kLanes<C>, lane = i % kLanes<C>, found = below[v][lane];
+            indices[i] = found < levels ? found : last[v][lane];
         }
     }
-    static void weigh(const double* logits, std::int64_t count, double* p) {
-        double largest = -std::numeric_limits<double>::infinity();
-        for (std::int64_t k = 0; k < count; ++k) largest = logits[k] > largest ? logits[k] : largest;
-        for (std::int64_t k = 0; k < count; ++k) p[k] = probability_of(logits[k], largest);
-    }
 
-    std::tuple<Scratch<float>, Scratch<double>> scratch_;
+    std::int64_t levels_ = 0;
+    Buffer<C> columns_;
 };
 
 }  // namespace lapcore::LAPCORE_ISA

@@ -28,7 +28,7 @@ inline std::int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 :
 template <class C>
 class Input {
 public:
-    Input(DType dtype, const Rows& rows) : dtype_(dtype), rows_(rows) {}
+    Input(DType dtype, const lapcore::Rows& rows) : dtype_(dtype), rows_(rows) {}
 
     explicit operator bool() const { return rows_.data; }
 
@@ -49,14 +49,14 @@ public:
 
 private:
     DType dtype_;
-    Rows rows_;
+    lapcore::Rows rows_;
     alignas(64) C buffer_[kTile];
 };
 
 template <class C>
 class Output {
 public:
-    Output(DType dtype, const Rows& rows) : dtype_(dtype), rows_(rows) {}
+    Output(DType dtype, const lapcore::Rows& rows) : dtype_(dtype), rows_(rows) {}
 
     // Where to write the elements [first, first + n) of a row, before `finish`. Null where the tensor is not there.
     C* tile(std::int64_t row, std::int64_t first, std::int64_t n) {
@@ -79,7 +79,7 @@ public:
 
 private:
     DType dtype_;
-    Rows rows_;
+    lapcore::Rows rows_;
     char* at_ = nullptr;
     std::int64_t n_ = 0;
     alignas(64) C buffer_[kTile];

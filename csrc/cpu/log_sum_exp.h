@@ -37,11 +37,11 @@ LAPCORE_INLINE bool any(V mask) {
 #endif
 }
 
-// e^x for -kReach <= x <= 0.
+// e^x for -kReach <= x <= 0; below it x is held, lest the exponent of what nobody looks at overflow.
 template <class C>
 LAPCORE_INLINE Vector<C> exp_in_reach(Vector<C> x) {
     if constexpr (sizeof(C) == 4) {
-        return exp_within(x);
+        return exp_within(higher_of(x, float(-kReach)));
     } else {
         for (std::int64_t i = 0; i < kLanes<C>; ++i) x[i] = std::exp(x[i]);
         return x;

@@ -5,19 +5,22 @@
 // channels are the lanes.
 #include "cpu/pixelcnn_sampler.h"
 
-#include <cstring>
+#include <algorithm>
+#include <cmath>
 #include <tuple>
 
 #include "common/activations.h"
 #include "common/logistic.h"
 #include "cpu/categorical.h"
+#include "cpu/elements.h"
 #include "cpu/pixel_product.h"
 #include "cpu/threads.h"
 
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-// Images of a slice: more of them read the weights less often, and more slices than threads would read them more.
+// The most images of a slice, and numbers in its buffers. The more images, the less often weights are read; threads
+// take as many slices each.
 constexpr std::int64_t kSliceImages = 64;
 constexpr std::int64_t kSliceFloats = std::int64_t{1} << 26;
 
@@ -212,34 +215,51 @@ private:
     }
 
     void draw(std::int64_t y, std::int64_t x, std::int64_t group) {
-        const Map &image = maps_[0], &head = maps_[std::size_t(spec_.head.src)];
-        const std::int64_t channels = spec_.channels, each = channels / spec_.groups,
-                           plane = spec_.height * spec_.width;
-        const std::int64_t pixel = y * spec_.width + x;
-        float* const to = image.at(y, x);
+        const std::int64_t channels = spec_.channels, each = channels / spec_.groups;
+        float* const drawn = maps_[0].at(y, x);
+        if (spec_.head.mixture) {
+            draw_mixtures(y, x, drawn);
+        } else {
+            for (std::int64_t c = group * each; c < (group + 1) * each; ++c) draw_levels(y, x, c, drawn + c);
+        }
         for (std::int64_t n = 0; n < images_; ++n) {
-            const float* const params = head.at(y, x) + n * head.channels;
-            const float* const noise = call_.noise + (first_ + n) * call_.noise_rows * plane + pixel;
-            float* const drawn = to + n * channels;
-            if (spec_.head.mixture) {
-                draw_mixture(params, head.channels, noise, plane, drawn);
-            } else {
-                draw_levels(params, noise, plane, group * each, (group + 1) * each, drawn);
-            }
             for (std::int64_t c = group * each; c < (group + 1) * each; ++c) {
-                const std::int64_t place = ((first_ + n) * channels + c) * plane + pixel;
-                if (call_.known && call_.known[place]) drawn[c] = call_.given[place];
-                call_.out[place] = drawn[c];
+                const std::int64_t place = (((first_ + n) * channels + c) * spec_.height + y) * spec_.width + x;
+                if (call_.known && call_.known[place]) drawn[n * channels + c] = call_.given[place];
+                call_.out[place] = drawn[n * channels + c];
             }
         }
     }
 
-    void draw_levels(const float* logits, const float* noise, std::int64_t plane, std::int64_t first, std::int64_t last,
-                     float* drawn) {
+    // An image's uniforms at a place, a plane apart.
+    const float* noise(std::int64_t n, std::int64_t y, std::int64_t x) const {
+        return call_.noise + (first_ + n) * call_.noise_rows * plane() + y * spec_.width + x;
+    }
+
+    std::int64_t plane() const { return spec_.height * spec_.width; }
+
+    // Channel c of all images.
+    void draw_levels(std::int64_t y, std::int64_t x, std::int64_t c, float* drawn) {
+        constexpr std::int64_t kRows = CategoricalDraws<float>::kRows;
+        const Map& head = maps_[std::size_t(spec_.head.src)];
         const std::int64_t levels = spec_.head.levels;
-        for (std::int64_t c = first; c < last; ++c) {
-            const std::int64_t k = categorical_(logits + c * levels, levels, noise[c * plane]);
-            drawn[c] = float(2 * k) / float(levels - 1) - 1.0f;
+        float u[kRows];
+        std::int64_t indices[kRows];
+        for (std::int64_t first = 0; first < images_; first += kRows) {
+            const std::int64_t rows = std::min(kRows, images_ - first);
+            for (std::int64_t i = 0; i < rows; ++i) u[i] = noise(first + i, y, x)[c * plane()];
+            categorical_.draw(head.at(y, x) + first * head.channels + c * levels, head.channels, rows, levels, u,
+                              indices);
+            for (std::int64_t i = 0; i < rows; ++i)
+                drawn[(first + i) * spec_.channels] = float(2 * indices[i]) / float(levels - 1) - 1.0f;
+        }
+    }
+
+    void draw_mixtures(std::int64_t y, std::int64_t x, float* drawn) const {
+        const Map& head = maps_[std::size_t(spec_.head.src)];
+        for (std::int64_t n = 0; n < images_; ++n) {
+            const float* const params = head.at(y, x) + n * head.channels;
+            draw_mixture(params, head.channels, noise(n, y, x), plane(), drawn + n * spec_.channels);
         }
     }
 
@@ -270,7 +290,7 @@ private:
     std::vector<Buffer<float>> memory_;
     std::vector<Map> maps_;
     std::vector<const float*> taps_;
-    CategoricalDraw categorical_;
+    CategoricalDraws<float> categorical_;
 };
 
 class Program final : public PixelProgram {
@@ -294,8 +314,8 @@ public:
         std::int64_t floats = 1;
         for (const std::int64_t each : compiled_.storage) floats += each;
         const std::int64_t most = std::max<std::int64_t>(1, std::min(kSliceImages, kSliceFloats / floats));
-        const std::int64_t fewest = std::min<std::int64_t>(call.images, call.threads);
-        const std::int64_t slices = std::max(fewest, (call.images + most - 1) / most);
+        const std::int64_t rounds = (call.images + most * call.threads - 1) / (most * call.threads);
+        const std::int64_t slices = std::min(call.images, rounds * call.threads);
         parallel_for(slices, call.threads, [&](std::int64_t i) {
             const std::int64_t first = i * call.images / slices, last = (i + 1) * call.images / slices;
             Slice(compiled_, call, first, last - first).run();
@@ -327,11 +347,11 @@ private:
 template <class C>
 void draw_rows(int threads, std::int64_t rows, std::int64_t levels, const C* logits, const C* u,
                std::int64_t* indices) {
-    constexpr std::int64_t kRows = 256;
-    parallel_for((rows + kRows - 1) / kRows, threads, [&](std::int64_t task) {
-        CategoricalDraw draw;
-        for (std::int64_t i = task * kRows; i < std::min(rows, (task + 1) * kRows); ++i)
-            indices[i] = draw(logits + i * levels, levels, u[i]);
+    constexpr std::int64_t kRows = CategoricalDraws<C>::kRows, kTiles = 8;
+    parallel_for((rows + kTiles * kRows - 1) / (kTiles * kRows), threads, [&](std::int64_t task) {
+        CategoricalDraws<C> draws;
+        for (std::int64_t i = task * kTiles * kRows; i < std::min(rows, (task + 1) * kTiles * kRows); i += kRows)
+            draws.draw(logits + i * levels, levels, std::min(kRows, rows - i), levels, u + i, indices + i);
     });
 }
 

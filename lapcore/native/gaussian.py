@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.memory import DTYPES, like, row_by_row
+from lapcore.native.memory import CPU, DTYPES, like, row_by_row
 from lapcore.native.random import describe_seeds
 
 NO_SEEDS = (0, 0, False, 0)
@@ -103,7 +103,7 @@ def _all_rows(tensors: Moments, length: int) -> list[tuple[int, int] | None]:
 def _sums(x: Tensor) -> Tensor:
     """Room for a sum of each row; zeros where there is nothing to add up."""
     if x.numel() and x.dtype in (torch.float32, torch.float64):
-        return torch.empty(x.shape[0], dtype=x.dtype)
+        return torch.empty(x.shape[0], dtype=x.dtype, device=CPU)
     return x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))
 
 

@@ -20,6 +20,8 @@ DTYPES = {
     torch.uint16: 6,
 }
 
+CPU = torch.device("cpu")  # torch's default device may be another
+
 LARGE = 1 << 20
 """Bytes from which on it is worth while to keep an output's memory for the next: malloc may give it back to the system."""
 
@@ -35,7 +37,7 @@ def reusing(x: Tensor, shape: tuple[int, ...], count: int, dtype: torch.dtype) -
 def like(x: Tensor) -> Tensor:
     """A contiguous tensor of x's shape and dtype."""
     if x.numel() < LARGE // 8:
-        return torch.empty_like(x) if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype)
+        return torch.empty_like(x) if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype, device=CPU)
     return reusing(x, x.shape, math.prod(x.shape), x.dtype)
 
 

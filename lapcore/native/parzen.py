@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.memory import DTYPES, unit_rows
+from lapcore.native.memory import CPU, DTYPES, unit_rows
 
 
 def parzen_log_likelihood(x: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
     x, samples = unit_rows(x), unit_rows(samples)
-    result = torch.empty((len(sigmas), len(x)), dtype=torch.promote_types(x.dtype, torch.float32))
+    result = torch.empty((len(sigmas), len(x)), dtype=torch.promote_types(x.dtype, torch.float32), device=CPU)
     _C.parzen_log_likelihood(
         DTYPES[x.dtype],
         torch.get_num_threads(),

@@ -59,7 +59,7 @@ def sample_program(
         by_isa[isa] = compile_program(program)
     rows = noise_rows(program)
     noise = random.uniform((len(seeds), rows, *program.size), seeds, 0, seeds.device, torch.float32)
-    out = torch.empty(len(seeds), program.channels, *program.size)
+    out = torch.empty(len(seeds), program.channels, *program.size, dtype=torch.float32)
     # Of maps of conditions, the images of a place are side by side.
     kept = [(c if c.dim() == 2 else c.permute(2, 3, 0, 1)).contiguous() for c in conditions]
     given, known = (None if x is None else x.contiguous() for x in (given, known))

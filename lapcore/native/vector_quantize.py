@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
-from lapcore.native.memory import DTYPES, like, unit_rows
+from lapcore.native.memory import CPU, DTYPES, like, unit_rows
 
 
 def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     z, codebook = unit_rows(z), unit_rows(codebook)
     quantized = like(z)
-    indices = torch.empty(len(z), dtype=torch.int64)
+    indices = torch.empty(len(z), dtype=torch.int64, device=CPU)
     _C.vector_quantize(
         DTYPES[z.dtype],
         torch.get_num_threads(),

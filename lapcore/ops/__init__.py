@@ -74,3 +74,5 @@ OPS = {
         Op("categorical", "pixelcnn_sampler", pixelcnn_sampler.categorical, ("lapcore::categorical",)),
     )
 }
+FAMILY_OF = {**{op.name: op.family for op in OPS.values()}, "sample_program": "pixelcnn_sampler"}
+"""By public function; a program is no tensor, so that sample_program is no operation of torch.library."""

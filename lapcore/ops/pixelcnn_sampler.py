@@ -135,7 +135,7 @@ def sample_program(
         known = _checked_known(program, seeds, given, known)
         given = given.detach()
     if len(seeds) == 0:
-        return torch.empty(0, program.channels, *program.size, device=program.device)
+        return torch.empty(0, program.channels, *program.size, dtype=torch.float32, device=program.device)
     room = backends.select("pixelcnn_sampler", [seeds])
     drawn: Tensor = room.sample_program(program, seeds, conditions, given, known)
     return drawn

@@ -64,7 +64,7 @@ def sample_program(
     """(N, C, H, W), float32. given (N, C, H, W), known (N, C, H, W) of bool, or both None."""
     run = _Run(program, seeds, conditions)
     height, width = program.size
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(seeds.device.type, enabled=False):
         for y in range(height):
             run.instructions("row", y, None, range(program.groups))
             for x in range(width):
@@ -84,9 +84,10 @@ class _Run:
         for b, buffer in enumerate(program.buffers):
             height, width = program.size_of(b)
             rows, columns = height + program.rings[b] - 1, width + 2 * program.borders[b]
-            self.maps.append(torch.zeros(len(seeds), buffer.channels, rows, columns, device=seeds.device))
-        shape = len(seeds), noise_rows(program), *program.size
-        self.noise = random.uniform(shape, seeds, 0, seeds.device, torch.float32)
+            shape = len(seeds), buffer.channels, rows, columns
+            self.maps.append(torch.zeros(shape, dtype=torch.float32, device=seeds.device))
+        drawn = len(seeds), noise_rows(program), *program.size
+        self.noise = random.uniform(drawn, seeds, 0, seeds.device, torch.float32)
         self.matrices: dict[tuple[int, int], Tensor] = {}
 
     def view(self, b: int, channels: slice, rows: slice, columns: slice) -> Tensor:

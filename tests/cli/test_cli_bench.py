@@ -19,6 +19,7 @@ from bench import (
     gaussian,
     gpu,
     gpu_gaussian,
+    gpu_masked_conv,
     gpu_pyramid,
     harness,
     likelihood,
@@ -29,16 +30,19 @@ from bench import (
     pyramid,
     random,
     report,
+    sampling,
     vector_quantize,
 )
 from bench.harness import Case, Measured, Peers
 from lapcore.cli.main import main
+from lapcore.models.pixelcnn import PixelCNN
 from tests.tolerance import assert_close, to_numpy
 
 ROOT = Path(__file__).parents[2]
 # torch.compile needs a C++ compiler and seconds for each case; its peers are the eager ones, compiled.
 QUICK = [name for name in harness.LIBRARIES if name != "torch.compile"]
 SHAPE = (2, 3, 16, 24)
+tiny_pixelcnn = partial(PixelCNN, 5, 1, hidden=4, layers=1, head=4, levels=2)
 
 SMALL = {
     "laplacian": partial(pyramid.laplacian, shape=SHAPE),
@@ -64,6 +68,8 @@ SMALL = {
     "draws of a mixture": partial(likelihood.draw, shape=SHAPE, k=2),
     "bits": partial(random.case, op="random.bits"),
     "nearest codes": partial(vector_quantize.case, rows=70, codes=9, size=5),
+    "categorical": partial(sampling.draws, rows=9, levels=5),
+    "images of a PixelCNN": partial(sampling.sampling, make=tiny_pixelcnn, images=2),
     "masked convolution": partial(masked_conv.convolution, shape=(2, 3, 7, 6), outputs=5, kernel=3, mask="B"),
     "masked convolution and gradient": partial(
         masked_conv.convolution, shape=(2, 3, 7, 6), outputs=5, kernel=3, mask="A", backward=True
@@ -277,7 +283,7 @@ def test_report_json_and_plot(lapcore, tmp_path):
         (
             ["nothing"],
             "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, "
-            "pixelcnn-sampler)",
+            "sampling)",
         ),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),
@@ -293,7 +299,7 @@ def test_bad_usage(arguments, message, capsys):
     [
         (
             ["--only", "no such case"],
-            "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen has this in its name",
+            "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen, masked_conv, sampling has this in its name",
         ),
         (["--plot", "a.txt"], "expected a name that ends in one of"),
     ],
@@ -376,7 +382,7 @@ def test_the_steps_for_a_card(tmp_path, monkeypatch):
     build = gpu.build_step((9, 0))
     assert build.environment["CUDAARCHS"] == "90-real" and build.environment["LAPCORE_BUILD"] == "cuda"
     steps = {step.name: step for step in gpu.later_steps(True, tmp_path)}
-    measured = ["G1", "G2", "G3", "G4", "vector_quantize", "parzen_log_likelihood"]
+    measured = ["G1", "G2", "G3", "G4", "G5", "vector_quantize", "parzen_log_likelihood"]
     assert list(steps)[-len(measured) :] == measured and {"memcheck", "racecheck"} < set(steps)
     assert steps["tests of the kernels"].environment == {
         "LAPCORE_STRICT": "1",
@@ -385,7 +391,7 @@ def test_the_steps_for_a_card(tmp_path, monkeypatch):
     assert sum(step.least for step in steps.values()) + build.limit < 520
     for goal in ("G1", "G2", "G3"):
         assert gpu_pyramid.cases(Peers(()), goal)
-    assert gpu_gaussian.cases(Peers(()))
+    assert gpu_gaussian.cases(Peers(())) and gpu_masked_conv.cases(Peers(()))
 
 
 def test_the_case_of_a_goal_on_a_card():
@@ -395,6 +401,10 @@ def test_the_case_of_a_goal_on_a_card():
         assert all(case.difference(values, other) <= case.tolerance for other in others)
         means = [made[0] for made in (values, case.peers["torch eager"]())]
         assert means[0].shape == means[1].shape == (2, 3, 4, 5)
+    for direction in gpu_masked_conv.PLANES:
+        case = gpu_masked_conv.case(Peers(), 6, direction, "cpu", 2, 5, torch.float32)
+        values, *others = [work() for work in (*case.ours.values(), *case.peers.values())]
+        assert all(case.difference(values, other) <= 1e-5 for other in others)
 
 
 def test_the_calls_for_the_sanitizer_are_right_here(capsys):
@@ -403,6 +413,8 @@ def test_the_calls_for_the_sanitizer_are_right_here(capsys):
     try:
         assert gpu_pyramid.exercise("cpu") == failures
         assert gpu_pyramid.exercise("cpu", "reparameterize_kl", gpu_gaussian.called) == failures
+        failures = int(lib.explain("masked_conv2d")["cpu"] is not None)
+        assert gpu_pyramid.exercise("cpu", "masked_conv2d", gpu_masked_conv.called) == failures
     finally:
         torch.use_deterministic_algorithms(before)
     assert "failures" in capsys.readouterr().out

@@ -21,7 +21,7 @@ from unittest import mock
 import torch
 import triton
 from lapcore.kernels import gaussian as gaussians
-from lapcore.kernels import likelihood, pyramid, random
+from lapcore.kernels import likelihood, masked_conv, pyramid, random
 from lapcore.kernels import parzen as parzen_kernels
 from lapcore.kernels import vector_quantize as vector_quantize_kernels
 from triton.backends.compiler import GPUTarget
@@ -203,12 +203,52 @@ def nll(dtype: torch.dtype, side: int) -> None:
     gaussians.gaussian_nll_backward(sums(dtype), *moments)
 
 
+def masked(dtype: torch.dtype, channels: int, groups: int, shape: tuple[int, int], activation: str) -> None:
+    """Forward and backward, with vectors as condition and from images whose rows are to be made first."""
+    x, weight = torch.zeros(4, channels, 32, 32, dtype=dtype), torch.zeros(256, channels, *shape, dtype=dtype)
+    bias, condition = torch.zeros(256, dtype=dtype), torch.zeros(4, 256, dtype=dtype)
+    gated, grad = activation == "gated", torch.zeros(4, 256, 32, 32, dtype=dtype)
+    masked_conv.masked_conv2d(x, weight, bias, condition, "B", groups, 1, activation, gated)
+    masked_conv.masked_conv2d_backward(grad, x, weight, "B", groups, gated, 1, (True, True))
+
+
+def masked_plain(dtype: torch.dtype, channels: int) -> None:
+    masked(dtype, channels, 1, (3, 3), "relu")
+
+
+def masked_groups(dtype: torch.dtype, channels: int) -> None:
+    masked(dtype, channels, 3, (3, 3), "gated")
+
+
+def masked_tf32(dtype: torch.dtype, channels: int) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        masked_plain(dtype, channels)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def masked_strided(dtype: torch.dtype, channels: int) -> None:
+    x, weight = torch.zeros(4, channels, 32, 32, dtype=dtype), torch.zeros(64, channels, 2, 3, dtype=dtype)
+    y = masked_conv.masked_conv2d(x, weight, None, torch.zeros(4, 64, 16, 16, dtype=dtype), "rows", 1, 2, "none", False)
+    masked_conv.masked_conv2d_backward(y, x, weight, "rows", 1, False, 2, (True, True))
+
+
+def gates(dtype: torch.dtype, channels: int) -> None:
+    x = torch.zeros(4, channels, 32, 32, dtype=dtype)
+    y = masked_conv.gated_activation(x, "tanh")
+    masked_conv.gated_activation_backward(y, x, "tanh")
+    masked_conv.concat_elu_backward(masked_conv.concat_elu(x), x)
+
+
 CASES: dict[str, Callable[[torch.dtype, int], None]] = {
     each.__name__: each
     for each in (
         *(laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table),
         *(bits, uniform, normal, mixture, vector_quantize, parzen),
         *(reparameterize, reparameterize_kl, reparameterize_kl_backward, learned_prior, nll),
+        *(masked_plain, masked_groups, masked_tf32, masked_strided, gates),
     )
 }
 
@@ -223,6 +263,8 @@ def main(architecture: str, *cases: str) -> None:
         for kernel in kernels:
             used = resources(kernel.asm["cubin"])
             used["VECTORS"] = len(re.findall(r"(?:ld|st)\.global\S*\.v4\.b32", kernel.asm["ptx"]))
+            used["TENSOR"] = len(re.findall(r"\b(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)", kernel.asm["ptx"]))
+            used["ASYNC"] = len(re.findall(r"cp\.async\.cg\.shared\.global .*, 0x10,", kernel.asm["ptx"]))
             report[f"{case} {kernel.name} {kernel.hash[:8]}"] = used
     print(json.dumps(report))
 

@@ -20,6 +20,7 @@ CASES = {
         *("laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256"),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
         *("normal:float16:64", "mixture:float32:32"),
+        *("masked_plain:bfloat16:3", "masked_groups:float16:96"),
     ],
     90: [
         *(f"laplacian:{case}" for case in ("float32:256", "bfloat16:256", "uint8:256", "float64:256", "float32:64")),
@@ -42,17 +43,27 @@ CASES = {
         *(f"learned_prior:{dtype}:64" for dtype in ("float32", "float64")),
         "reparameterize:float32:9",
         *(f"nll:{dtype}:64" for dtype in ("float32", "float16", "float64")),
+        *(
+            "masked_plain:bfloat16:256",
+            "masked_groups:bfloat16:3",
+            "masked_strided:float32:32",
+            "masked_tf32:float32:64",
+        ),
+        *(f"gates:{dtype}:64" for dtype in ("float32", "bfloat16", "float64")),
     ],
     100: [
         *("laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128", "mixture:float16:32"),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
         "learned_prior:bfloat16:9",
+        *("masked_plain:bfloat16:256", "masked_groups:float16:96", "gates:float16:64"),
     ],
 }
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
 WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")
 # One for each of a thread's two blocks of noise.
 NOISE = ("bits", "uniform:float32", "normal:float32")
+# Products of 16-bit floats, and of TF32: on tensor cores, out of tiles that are copied 16 bytes at a time while others multiply.
+PRODUCTS = ("product_kernel", "weight_kernel")
 
 
 @pytest.mark.parametrize("architecture", CASES)
@@ -70,5 +81,10 @@ def test_compiles_without_spills(architecture: int, tmp_path: Path) -> None:
             assert used["VECTORS"] >= 4, f"sm_{architecture}, {name}: {used}"
         if name.startswith(NOISE):
             assert used["VECTORS"] == 2, f"sm_{architecture}, {name}: {used}"
+        if name.startswith("masked") and name.split()[1] in PRODUCTS:
+            full = "float32" in name and not name.startswith("masked_tf32")
+            assert (used["TENSOR"] > 0) != full, f"sm_{architecture}, {name}: {used}"
+            copied = not name.startswith("masked_tf32")  # some of those tiles are turned round in registers
+            assert not copied or used["ASYNC"] >= 3, f"sm_{architecture}, {name}: {used}"
         if name.startswith("reparameterize_kl:float32"):
             assert used["VECTORS"] == 2 * 3, f"sm_{architecture}, {name}: {used}"  # two tensors read, one written

@@ -177,10 +177,15 @@ def test_oracle_exists(name: str) -> None:
     assert not imports, "an oracle is independent of what it judges"
 
 
+BENCHMARKS = {"pixelcnn_sampler": "sampling"}
+"""Where it is not the family's name."""
+
+
 @every_op
 def test_benchmark_exists(name: str) -> None:
-    spec = util.find_spec(f"bench.{OPS[name].family}")
-    assert spec is not None and spec.origin, f"bench/{OPS[name].family}.py is missing"
+    file = BENCHMARKS.get(OPS[name].family, OPS[name].family)
+    spec = util.find_spec(f"bench.{file}")
+    assert spec is not None and spec.origin, f"bench/{file}.py is missing"
     assert re.search(rf"\blapcore\.{re.escape(name)}\b", Path(spec.origin).read_text()), f"no benchmark of {name}"
 
 
@@ -242,6 +247,22 @@ def test_layouts(name: str, layout: Callable[[Tensor], Tensor]) -> None:
     want_grads = gradients(name, want, plain, [g.contiguous() for g in grads])
     for a, b in zip(got_grads, want_grads, strict=True):
         assert_close(a, to_numpy(b), 1e-13)
+
+
+@every_op
+def test_the_default_device_plays_no_part(name: str) -> None:
+    call = EXAMPLES[name]()
+    call = call if name in DRAWS else with_gradients(call)
+    want = run(name, call)
+    grads = [] if name in DRAWS else incoming(want)
+    if grads:
+        want += gradients(name, want, call, grads)
+    with torch.device("meta"):
+        got = run(name, call)
+        if grads:
+            got += gradients(name, got, call, grads)
+    for a, b in zip(got, want, strict=True):
+        assert_same_bits(a, b)
 
 
 @every_op

@@ -162,6 +162,19 @@ def test_an_image_depends_on_its_own_alone(name: str, room: str) -> None:
     assert_same_bits(lapcore.sample_program(program, seeds[7:8], [c[7:8] for c in conditions]), whole[7:8])
 
 
+def test_dtypes_that_torch_is_told_do_not_count(room: str) -> None:
+    _, program = network("stacks", place(room))
+    seeds, conditions = inputs(program, 3, place(room))
+    expected = lapcore.sample_program(program, seeds, conditions)
+    with torch.autocast(place(room), dtype=torch.bfloat16):
+        assert_same_bits(lapcore.sample_program(program, seeds, conditions), expected)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same_bits(lapcore.sample_program(program, seeds, conditions), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_no_images(room: str) -> None:
     _, program = network("colour", place(room))
     seeds, conditions = inputs(program, 0, place(room))
