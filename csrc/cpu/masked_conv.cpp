@@ -18,7 +18,7 @@
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-constexpr std::int64_t kSpan = 256;  // of the chain at once: its patches stay in the first-level cache
+constexpr std::int64_t kSpan = 320;  // of the chain at once: its patches stay in the first-level cache
 constexpr std::int64_t kTaskTiles = 8, kTaskNumbers = 1 << 16;
 
 // A weight between a channel of the outputs and one of the sources, at a tap: data[o * output + c * source + index].
