@@ -14,6 +14,7 @@ README = ROOT / "README.md"
 TABLES = {
     "pyramid-cpu.json": ("opencv-python-headless", "kornia", "kornia-rs", "torch"),
     "likelihood-cpu.json": ("torch",),
+    "masked-cpu.json": ("torch",),
 }
 """By file of results, the packages whose versions are named."""
 END = "<!-- end of times -->"

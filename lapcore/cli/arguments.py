@@ -85,6 +85,10 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+WORDS = {"log_likelihood": "say how likely an image is"}
+"""What methods do, where their names do not say it."""
+
+
 def open_model(run: Path, device: str, *methods: str) -> Any:
     """The model of a run folder or of a model folder, which must have all of `methods`, on the chosen device."""
     from lapcore.models import load_model
@@ -92,5 +96,5 @@ def open_model(run: Path, device: str, *methods: str) -> Any:
     model = load_model(run)
     for method in methods:
         if not hasattr(model, method):
-            raise LapcoreError(f"{run}: a {model.name} cannot {method}")
+            raise LapcoreError(f"{run}: a {model.name} cannot {WORDS.get(method, method)}")
     return model.to(pick_device(device))

@@ -3,8 +3,8 @@
 Convention. `mean` and `logvar` have one shape `(N, ...)`, one floating dtype and one device, any strides. Results of
 draws have that dtype, computed in float32 and rounded once; sums run over all but the first dimension and are float32
 whatever the input, except that float64 inputs are computed in float64 and give float64. Any log-variance is allowed,
-infinities included: a result is exact where it is finite, infinite where it is not, and NaN only where an input is.
-Values are not checked. Gradients of any order.
+infinities included: a result is exact where it is finite, infinite where it is not, and NaN only where an input is, or
+where an infinite mean meets noise that is infinite the other way. Values are not checked. Gradients of any order.
 """
 
 from __future__ import annotations
