@@ -211,9 +211,7 @@ public:
         grid_.over_taps(chain_, pixel, count, first, end,
                         [&](const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n) {
                             if (direct) {
-                                for (std::int64_t lane = 0; lane < kWidth; lane += kLanes<C>) {
-                                    copy_vector<kWidth>(runs, found, lane, order, n, to + lane);
-                                }
+                                copy_vectors<kWidth>(runs, found, order, n, to);
                             } else {
                                 for (std::int64_t r = 0; r < found; ++r) copy_run_of<kWidth>(runs[r], order, n, to);
                             }
@@ -222,40 +220,38 @@ public:
     }
 
 private:
-    // Lanes of a vector that are read together, and where its first lane would lie.
+    // Lanes of a vector that are read together, and where its first lane would lie in the first channel.
     struct Piece {
         SomeLanes<C> lanes;
         std::int64_t offset;
     };
 
-    // The vector at `lane` in n channels, which are kWidth apart in `to`.
+    // All vectors in n channels. Planes are far apart, which no processor foresees: what the next pixels will read is
+    // fetched ahead.
     template <std::int64_t kWidth>
-    void copy_vector(const Run* runs, std::int64_t found, std::int64_t lane, const std::int64_t* order, std::int64_t n,
-                     C* to) const {
-        Piece pieces[kLanes<C>];
-        std::int64_t count = 0;
-        for (const Run* run = runs; run < runs + found; ++run) {
-            const std::int64_t begin = std::max(run->lane, lane),
-                               end = std::min(run->lane + run->count, lane + kLanes<C>);
-            if (run->input >= 0 && begin < end) {
-                pieces[count++] = {{begin - lane, end - begin}, offset_of(run->input) + lane - run->lane};
+    void copy_vectors(const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n, C* to) const {
+        constexpr std::int64_t vectors = kWidth / kLanes<C>;
+        Piece pieces[kWidth], *ends[vectors], *last = pieces;
+        for (std::int64_t v = 0; v < vectors; ends[v++] = last) {
+            const std::int64_t lane = v * kLanes<C>;
+            for (const Run* run = runs; run < runs + found; ++run) {
+                const std::int64_t begin = std::max(run->lane, lane);
+                const std::int64_t end = std::min(run->lane + run->count, lane + kLanes<C>);
+                if (run->input < 0 || begin >= end) continue;
+                *last++ = {{begin - lane, end - begin}, offset_of(run->input) + lane - run->lane};
             }
         }
-        const C* const data = reinterpret_cast<const C*>(data_);
-        const std::int64_t plane = grid_.plane();
-        if (count == 1) {
-            const Piece only = pieces[0];
-            for (std::int64_t c = 0; c < n; ++c) {
-                store(to + c * kWidth, only.lanes.merge(Vector<C>{}, data + only.offset + order[c] * plane));
+        for (std::int64_t c = 0; c < n; ++c, to += kWidth) {
+            const C* const from = reinterpret_cast<const C*>(data_) + order[c] * grid_.plane();
+            const Piece* piece = pieces;
+            for (std::int64_t v = 0; v < vectors; ++v) {
+                Vector<C> lanes{};
+                for (; piece < ends[v]; ++piece) {
+                    __builtin_prefetch(from + piece->offset + kWidth, 0, 2);
+                    lanes = piece->lanes.merge(lanes, from + piece->offset);
+                }
+                store(to + v * kLanes<C>, lanes);
             }
-            return;
-        }
-        for (std::int64_t c = 0; c < n; ++c) {
-            Vector<C> v{};
-            for (const Piece* piece = pieces; piece < pieces + count; ++piece) {
-                v = piece->lanes.merge(v, data + piece->offset + order[c] * plane);
-            }
-            store(to + c * kWidth, v);
         }
     }
 
