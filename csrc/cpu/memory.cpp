@@ -18,6 +18,9 @@ constexpr std::size_t kWorthwhile = 2 * kHugePage;
 constexpr std::size_t kGrain = std::size_t{1} << 16;
 constexpr std::size_t kStreamed = std::size_t{1} << 24;
 
+// What a block's size is rounded up to.
+std::size_t grain_of(std::size_t bytes) { return bytes < kWorthwhile ? kGrain : kHugePage; }
+
 std::size_t bytes_of(const View& view, std::size_t item_bytes) {
     return std::size_t(view.planes() * view.height() * view.width()) * item_bytes;
 }
@@ -54,7 +57,7 @@ Kept take(std::size_t bytes) {
     const std::lock_guard<std::mutex> lock(kept.mutex);
     for (std::size_t i = kept.blocks.size(); i-- > 0;) {
         const Kept block = kept.blocks[i];
-        if (block.room < bytes || block.room - bytes > bytes / 4 + kGrain) continue;
+        if (block.room < bytes || block.room - bytes > bytes / 4 + grain_of(bytes)) continue;
         kept.blocks.erase(kept.blocks.begin() + std::ptrdiff_t(i));
         kept.bytes -= block.room;
         return block;
@@ -69,7 +72,7 @@ Block::Block(std::size_t bytes) : bytes_(bytes) {
     data_ = kept.data;
     room_ = kept.room;
     if (data_) return;
-    const std::size_t grain = bytes < kWorthwhile ? kGrain : kHugePage;
+    const std::size_t grain = grain_of(bytes);
     room_ = (bytes + grain - 1) / grain * grain;
     data_ = std::aligned_alloc(grain, room_);
     if (!data_) throw std::bad_alloc();

@@ -27,6 +27,18 @@ def test_an_output_takes_the_memory_of_one_that_is_gone() -> None:
     assert lapcore.pyr_up(x).data_ptr() == address
 
 
+@pytest.mark.parametrize("size", [LARGE, (1 << 22) - 1, 1 << 22, 6_422_528, (1 << 23) + 1])
+def test_so_it_is_for_every_size(size: int) -> None:
+    """Whatever a block is rounded up to: 6,422,528 bytes take four large pages, a third more."""
+    from lapcore import _C
+
+    def address() -> int:
+        return torch.frombuffer(_C.Block(size), dtype=torch.uint8).data_ptr()
+
+    first = address()
+    assert address() == first
+
+
 def test_memory_that_a_view_still_holds_is_left_alone() -> None:
     ones, zeros = torch.ones(SHAPE, dtype=torch.uint8), torch.zeros(SHAPE, dtype=torch.uint8)
     view = lapcore.pyr_up(ones)[::2, 1:]
