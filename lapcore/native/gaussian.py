@@ -96,8 +96,20 @@ def _rows(x: Tensor) -> tuple[int, int]:
     return x.data_ptr(), x.stride(0)
 
 
-def _all_rows(tensors: Moments, length: int) -> list[tuple[int, int] | None]:
-    return [None if x is None else (x.data_ptr(), length if x.is_contiguous() else x.stride(0)) for x in tensors]
+def _all_rows(tensors: Moments, length: int) -> tuple[list[tuple[int, int] | None], list[Tensor]]:
+    """The rows of each tensor, and the copies that have to live as long where rows were not contiguous."""
+    rows: list[tuple[int, int] | None] = []
+    copies: list[Tensor] = []
+    for x in tensors:
+        if x is None:
+            rows.append(None)
+        elif x.is_contiguous():
+            rows.append((x.data_ptr(), length))
+        else:
+            x = row_by_row(x)
+            copies.append(x)
+            rows.append(_rows(x))
+    return rows, copies
 
 
 def _sums(x: Tensor) -> Tensor:
@@ -112,11 +124,11 @@ def _forward(moments: Moments, seeds: tuple[int, int, bool, int], z: Tensor | No
     assert mean is not None
     if mean.numel() == 0:
         return
-    moments = [None if x is None else row_by_row(x) for x in moments]
     call = _call(mean)
+    rows, _copies = _all_rows(moments, call[2][1])
     z_address = 0 if z is None else z.data_ptr()
     kl_address = 0 if kl is None else kl.data_ptr()
-    _C.gaussian_forward(*call, _all_rows(moments, call[2][1]), seeds, z_address, kl_address)
+    _C.gaussian_forward(*call, rows, seeds, z_address, kl_address)
 
 
 def _backward(
@@ -130,15 +142,15 @@ def _backward(
     assert mean is not None
     if mean.numel() == 0:
         return
-    moments = [None if x is None else row_by_row(x) for x in moments]
-    grad_z = None if grad_z is None else row_by_row(grad_z)
-    grad_kl = None if grad_kl is None else grad_kl.contiguous()
     call = _call(mean)
+    length = call[2][1]
+    (of_grad_z, *rows), _copies = _all_rows((grad_z, *moments), length)
+    grad_kl = None if grad_kl is None else grad_kl.contiguous()
     _C.gaussian_backward(
         *call,
-        None if grad_z is None else _rows(grad_z),
+        of_grad_z,
         0 if grad_kl is None else grad_kl.data_ptr(),
-        _all_rows(moments, call[2][1]),
+        rows,
         seeds,
-        _all_rows(gradients, call[2][1]),
+        _all_rows(gradients, length)[0],
     )

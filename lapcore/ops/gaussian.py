@@ -309,6 +309,8 @@ def _nll_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
 
 
 def _where_given(gradients: Sequence[Tensor], tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    if len(gradients) == 2:  # no prior
+        return gradients[0], gradients[1], None, None
     found = iter(gradients)
     return tuple(None if x is None else next(found) for x in tensors)
 
