@@ -4,4 +4,4 @@
 pytest-benchmark; `python -m bench.gpu` is the one command for a machine with a card.
 """
 
-FAMILIES = ("pyramid", "gaussian", "random", "likelihood", "vector_quantize", "parzen", "pixelcnn_sampler")
+FAMILIES = ("pyramid", "gaussian", "random", "likelihood", "vector_quantize", "parzen", "masked_conv", "pixelcnn_sampler")

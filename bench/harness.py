@@ -131,6 +131,7 @@ LIBRARIES: dict[str, str | None] = {
     "kornia-rs": "kornia_rs.imgproc",
     "scikit-image": "skimage.transform",
     "torch eager": None,
+    "torch cropped": None,
     "torch.compile": None,
     "RIFE's loss": None,
 }

@@ -70,17 +70,15 @@ public:
     void go_on(std::int64_t t, const C* patches, std::int64_t first, std::int64_t end, Tile<C>& sums) const {
         if (first == 0) sums = Tile<C>{};
         const std::int64_t n = std::min(end, depths_[std::size_t(t)]) - first;
-        if (n > 0) multiply(packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n, sums);
+        if (n > 0) add_product(packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n, sums);
     }
 
 private:
     static void read(const Weights<T>& weights, const Chain& chain, std::int64_t output, std::int64_t first,
                      std::int64_t n, C* to) {
-        chain.over_taps(first, first + n, [&](std::int64_t tap, std::int64_t c, std::int64_t count) {
-            const T* const from = weights.data + output * weights.output + chain.taps[std::size_t(tap)].index;
-            for (const std::int64_t end = c + count; c < end; ++c) {
-                *to++ = widen(from[chain.channel(tap, c) * weights.source]);
-            }
+        chain.over_taps(first, first + n, [&](const Tap& tap, const std::int64_t* order, std::int64_t count) {
+            const T* const from = weights.data + output * weights.output + tap.index;
+            for (std::int64_t c = 0; c < count; ++c) *to++ = widen(from[order[c] * weights.source]);
         });
     }
 
@@ -94,7 +92,7 @@ template <class T, class Finish>
 void product(int threads, const Packed<T>& weights, const Patches<T>& patches, const Finish& finish) {
     using C = Sum<T>;
     constexpr std::int64_t width = kTileColumns<C>;
-    const std::int64_t tiles = weights.tiles(), all = (patches.pixels() + width - 1) / width;
+    const std::int64_t tiles = weights.tiles(), pixels = patches.grid().pixels(), all = (pixels + width - 1) / width;
     const std::int64_t room = std::max<std::int64_t>(1, kTaskNumbers / (tiles * kTileRows * width));
     const std::int64_t shared = std::max<std::int64_t>(1, all / (2 * threads)),
                        each = std::min({kTaskTiles, room, shared});
@@ -104,7 +102,7 @@ void product(int threads, const Packed<T>& weights, const Patches<T>& patches, c
         const auto over_panels = [&](const auto& body) {
             Tile<C>* of_panel = sums.get();
             for (std::int64_t p = task * each; p < std::min(all, (task + 1) * each); ++p, of_panel += tiles) {
-                body(p * width, std::min(width, patches.pixels() - p * width), of_panel);
+                body(p * width, std::min(width, pixels - p * width), of_panel);
             }
         };
         for (std::int64_t k = 0; k == 0 || k < weights.depth(); k += kSpan) {
@@ -134,10 +132,10 @@ public:
           y_(static_cast<T*>(y.data)) {}
 
     void operator()(std::int64_t pixel, std::int64_t count, const C* sums) const {
+        const std::int64_t outputs = epilogue_.activation == Activation::gated ? channels_ / 2 : channels_;
         for (std::int64_t lane = 0; lane < count;) {
             const std::int64_t image = (pixel + lane) / plane_, at = (pixel + lane) % plane_;
             const std::int64_t n = std::min(count - lane, plane_ - at);
-            const std::int64_t outputs = epilogue_.activation == Activation::gated ? channels_ / 2 : channels_;
             for (std::int64_t o = 0; o < outputs; ++o) {
                 T* const to = y_ + (image * outputs + o) * plane_ + at;
                 if constexpr (std::is_same_v<T, C>) {
@@ -153,34 +151,42 @@ public:
     }
 
 private:
+    // n pixels of output o, from pixel `at` of the image on, whose sums begin at `sums` in their rows.
     void finish(const C* sums, std::int64_t image, std::int64_t o, std::int64_t at, std::int64_t n, C* to) const {
-        linear(sums, image, o, at, n, to);
-        if (epilogue_.activation == Activation::relu) {
-            over_places<C>(n,
-                           [&](const auto& place) LAPCORE_INLINE_LAMBDA { place.store(to, relu_of(place.load(to))); });
-        } else if (epilogue_.activation == Activation::gated) {
-            C gate[kTileColumns<C>];
-            linear(sums, image, o + channels_ / 2, at, n, gate);
-            over_places<C>(n, [&](const auto& place) LAPCORE_INLINE_LAMBDA {
-                place.store(to, gated<First::tanh>(place.load(to), place.load(gate)));
-            });
-        }
-    }
-
-    void linear(const C* sums, std::int64_t image, std::int64_t o, std::int64_t at, std::int64_t n, C* to) const {
-        const C* const from = sums + weights_.place(o) * kTileColumns<C>;
-        copy_run(from, 1, n, to);
-        if (epilogue_.bias) add(widen(static_cast<const T*>(epilogue_.bias)[o]), n, to);
-        if (!epilogue_.condition) return;
-        const T* const condition = static_cast<const T*>(epilogue_.condition) + image * channels_ + o;
-        if (!epilogue_.per_pixel) return add(widen(*condition), n, to);
+        const bool gate = epilogue_.activation == Activation::gated, relu = epilogue_.activation == Activation::relu;
+        linear(sums, image, o, at, n, to, [&](Vector<C> v) LAPCORE_INLINE_LAMBDA { return relu ? relu_of(v) : v; });
+        if (!gate) return;
         C line[kTileColumns<C>];
-        copy_run(static_cast<const T*>(epilogue_.condition) + (image * channels_ + o) * plane_ + at, 1, n, line);
-        for (std::int64_t i = 0; i < n; ++i) to[i] += line[i];
+        linear(sums, image, o + channels_ / 2, at, n, line, [](Vector<C> v) LAPCORE_INLINE_LAMBDA { return v; });
+        over_places<C>(n, [&](const auto& place) LAPCORE_INLINE_LAMBDA {
+            place.store(to, gated<First::tanh>(place.load(to), place.load(line)));
+        });
     }
 
-    static void add(C value, std::int64_t n, C* to) {
-        for (std::int64_t i = 0; i < n; ++i) to[i] += value;
+    template <class Then>
+    LAPCORE_INLINE void linear(const C* sums, std::int64_t image, std::int64_t o, std::int64_t at, std::int64_t n,
+                               C* to, const Then& then) const {
+        const T* const bias = static_cast<const T*>(epilogue_.bias);
+        const T* const condition = static_cast<const T*>(epilogue_.condition);
+        const std::int64_t row = image * channels_ + o;
+        C line[kTileColumns<C>];
+        if (epilogue_.per_pixel) copy_run(condition + row * plane_ + at, n, line);
+        const C* const from = sums + weights_.place(o) * kTileColumns<C>;
+        for (std::int64_t i = 0; i < kTileColumns<C> && i < n; i += kLanes<C>) {
+            Vector<C> v = load(from + i);
+            if (bias) v += widen(bias[o]);
+            if (epilogue_.per_pixel) {
+                v += load(line + i);
+            } else if (condition) {
+                v += widen(condition[row]);
+            }
+            v = then(v);
+            if (n - i >= kLanes<C>) {
+                store(to + i, v);
+            } else {
+                store_first(to + i, v, n - i);
+            }
+        }
     }
 
     const Packed<T>& weights_;
@@ -196,8 +202,8 @@ void forward(const MaskedConvCall& call, const View& x, const View& weight, cons
     std::vector<std::int64_t> depths(std::size_t(outputs), call.live.whole * inputs);
     for (std::size_t o = 0; o < call.live.centre.size(); ++o) depths[o] += call.live.centre[o];
     const Packed<T> packed(call.threads, {static_cast<const T*>(weight.data), inputs * kernel, kernel}, chain, depths);
-    const Patches<T> patches(x, chain, call.stride, y.height(), y.width());
-    product(call.threads, packed, patches, Finish<T>(packed, epilogue, outputs, y));
+    const Grid grid(x, chain, call.stride, y.height(), y.width());
+    product(call.threads, packed, Patches<T>(x, chain, grid), Finish<T>(packed, epilogue, outputs, y));
 }
 
 template <class T>
@@ -216,8 +222,8 @@ void backward_input(const MaskedConvCall& call, const View& grad, const View& we
         }
     }
     const Packed<T> packed(call.threads, {static_cast<const T*>(weight.data), kernel, inputs * kernel}, chain, depths);
-    const Patches<T> patches(grad, chain, 1, dx.height(), dx.width());
-    product(call.threads, packed, patches, Finish<T>(packed, Epilogue{}, inputs, dx));
+    const Grid grid(grad, chain, 1, dx.height(), dx.width());
+    product(call.threads, packed, Patches<T>(grad, chain, grid), Finish<T>(packed, Epilogue{}, inputs, dx));
 }
 
 }  // namespace

@@ -8,13 +8,14 @@
 #include "cpu/masked_conv.h"
 #include "cpu/masked_conv_terms.h"
 #include "cpu/matrix.h"
+#include "cpu/memory.h"
 #include "cpu/rows.h"
 #include "cpu/threads.h"
 
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-constexpr std::int64_t kBlockPixels = 2 * kDepth;
+constexpr std::int64_t kBlockPixels = 4 * kDepth;
 constexpr std::int64_t kPackedNumbers = 1 << 20;  // of grad at once
 
 // Rows of pixels of grad (N, O, H', W'), counted through over the images.
@@ -27,7 +28,6 @@ public:
         : data_(static_cast<const T*>(grad.data)), channels_(grad.shape[1]), plane_(grad.height() * grad.width()) {}
 
     std::int64_t tiles() const { return tiles_of(channels_); }
-    std::int64_t channels() const { return channels_; }
 
     // `count` pixels from `pixel` on as tiles of output channels, each of kBlockPixels; zeros beyond.
     void pack(std::int64_t pixel, std::int64_t count, C* to) const {
@@ -37,7 +37,7 @@ public:
                       for (std::int64_t lane = first; lane < std::min(first + n, count);) {
                           const std::int64_t image = (pixel + lane) / plane_, at = (pixel + lane) % plane_;
                           const std::int64_t run = std::min(std::min(first + n, count) - lane, plane_ - at);
-                          copy_run(data_ + (image * channels_ + o) * plane_ + at, 1, run, row + lane - first);
+                          copy_run(data_ + (image * channels_ + o) * plane_ + at, run, row + lane - first);
                           lane += run;
                       }
                   });
@@ -48,57 +48,93 @@ private:
     std::int64_t channels_, plane_;
 };
 
-// The numbers [first, end) of the patches of `count` pixels as (count, kTileColumns).
-template <class T, class C>
-void pack_patches(const Patches<T>& patches, std::int64_t pixel, std::int64_t count, std::int64_t first,
-                  std::int64_t end, C* to) {
-    alignas(kVectorBytes) C rows[kLanes<C> * kDepth]{};
-    for (std::int64_t p = 0; p < count; p += kDepth, to += kDepth * kTileColumns<C>) {
-        const std::int64_t n = std::min(kDepth, count - p);
-        for (std::int64_t k = first; k < end; k += kLanes<C>) {
-            patches.rows(pixel + p, n, k, std::min(end, k + kLanes<C>), rows, kDepth);
-            for (std::int64_t i = 0; i < n; i += kLanes<C>) {
-                transpose(rows + i, kDepth, to + i * kTileColumns<C> + k - first);
+// x (N, C, H, W) with the channels of a pixel side by side: patches are then pieces of rows.
+template <class T>
+class Interleaved {
+public:
+    using C = Sum<T>;
+
+    Interleaved(int threads, const View& x, const Chain& chain, const Grid& grid)
+        : chain_(chain), grid_(grid), memory_(std::size_t(x.shape[0] * grid.plane() * chain.channels) * sizeof(C)) {
+        const std::int64_t each = (grid.plane() + kDepth - 1) / kDepth, channels = chain.channels;
+        parallel_for(x.shape[0] * each, threads, [&](std::int64_t task) {
+            const std::int64_t image = task / each, pixel = task % each * kDepth;
+            const std::int64_t n = std::min(kDepth, grid.plane() - pixel);
+            const T* const from = static_cast<const T*>(x.data) + image * channels * grid.plane() + pixel;
+            C* const to = data() + (image * grid.plane() + pixel) * channels;
+            alignas(kVectorBytes) C columns[kDepth * kTileColumns<C>];
+            for (std::int64_t c = 0; c < channels; c += kTileColumns<C>) {
+                const std::int64_t count = std::min(kTileColumns<C>, channels - c);
+                pack_columns(count, n, columns, [&](std::int64_t j, std::int64_t, std::int64_t, C* row) {
+                    copy_run(from + (c + j) * grid.plane(), n, row);
+                });
+                for (std::int64_t i = 0; i < n; ++i) {
+                    copy_run(columns + i * kTileColumns<C>, count, to + i * channels + c);
+                }
             }
+        });
+    }
+
+    // The numbers [first, end) of the patches of `count` pixels as (count, kTileColumns).
+    void columns(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, C* to) const {
+        grid_.over_taps(chain_, pixel, count, first, end,
+                        [&](const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n) {
+                            for (const Run* run = runs; run < runs + found; ++run) copy(*run, *order, n, to);
+                            to += n;
+                        });
+    }
+
+private:
+    // n channels from c on of a run's pixels.
+    void copy(const Run& run, std::int64_t c, std::int64_t n, C* to) const {
+        constexpr std::int64_t width = kTileColumns<C>;
+        const C* const from = data() + run.input * chain_.channels + c;
+        const std::int64_t step = grid_.stride() * chain_.channels;
+        to += run.lane * width;
+        if (run.input < 0) {
+            for (std::int64_t i = 0; i < run.count; ++i) std::fill_n(to + i * width, n, C{});
+        } else if (n == width) {
+            for (std::int64_t i = 0; i < run.count; ++i) copy_run(from + i * step, width, to + i * width);
+        } else {
+            for (std::int64_t i = 0; i < run.count; ++i) copy_run(from + i * step, n, to + i * width);
         }
     }
-}
 
-template <class T>
-void backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
-    using C = Sum<T>;
+    C* data() const { return static_cast<C*>(memory_.data()); }
+
+    const Chain& chain_;
+    const Grid& grid_;
+    Block memory_;
+};
+
+// sums (columns of the chain, tiles of output channels) += grad times patches.
+template <class T, class C>
+void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>& patches, const Grid& grid,
+                  std::int64_t depth, Tile<C>* sums) {
     constexpr std::int64_t width = kTileColumns<C>;
-    const Chain chain = chain_of(call.live, d_weight);
-    const Patches<T> patches(x, chain, call.stride, grad.height(), grad.width());
-    const Gradient<T> gradient(grad);
-    const std::int64_t tiles = gradient.tiles(), columns = (chain.depth() + width - 1) / width;
-    const std::int64_t blocks = (patches.pixels() + kBlockPixels - 1) / kBlockPixels;
-    const std::int64_t block = tiles * kTileRows * kBlockPixels;
-    const std::int64_t each = std::clamp<std::int64_t>(kPackedNumbers / block, 1, std::max<std::int64_t>(1, blocks));
+    const std::int64_t tiles = gradient.tiles(), columns = (depth + width - 1) / width;
+    const std::int64_t blocks = (grid.pixels() + kBlockPixels - 1) / kBlockPixels;
+    const std::int64_t tile_size = kTileRows * kBlockPixels, block = tiles * tile_size;
+    const std::int64_t each = std::clamp<std::int64_t>(kPackedNumbers / block, 1, blocks);
     // Where columns are few, several tasks share one.
-    const std::int64_t parts =
-        std::clamp<std::int64_t>(4 * call.threads / std::max<std::int64_t>(1, columns), 1, tiles);
+    const std::int64_t parts = std::clamp<std::int64_t>(4 * threads / columns, 1, tiles);
+    const Block memory(std::size_t(each * block) * sizeof(C));
+    C* const packed = static_cast<C*>(memory.data());
 
-    const Buffer<C> packed(each * block);
-    const Buffer<Tile<C>> sums(columns * tiles);
-    std::memset(static_cast<void*>(sums.get()), 0, std::size_t(columns * tiles) * sizeof(Tile<C>));
     for (std::int64_t first = 0; first < blocks; first += each) {
         const std::int64_t n = std::min(each, blocks - first);
         const auto pixel_of = [&](std::int64_t b) { return (first + b) * kBlockPixels; };
-        const auto count_of = [&](std::int64_t b) { return std::min(kBlockPixels, patches.pixels() - pixel_of(b)); };
-        parallel_for(n, call.threads,
-                     [&](std::int64_t b) { gradient.pack(pixel_of(b), count_of(b), packed.get() + b * block); });
-        parallel_for(columns * parts, call.threads, [&](std::int64_t task) {
-            const std::int64_t column = task / parts, part = task % parts;
+        const auto count_of = [&](std::int64_t b) { return std::min(kBlockPixels, grid.pixels() - pixel_of(b)); };
+        parallel_for(n, threads, [&](std::int64_t b) { gradient.pack(pixel_of(b), count_of(b), packed + b * block); });
+        parallel_for(columns * parts, threads, [&](std::int64_t task) {
+            const std::int64_t column = task / parts, part = task % parts, k = column * width;
             const Buffer<C> panel(kBlockPixels * width);
             for (std::int64_t b = 0; b < n; ++b) {
-                pack_patches(patches, pixel_of(b), count_of(b), column * width,
-                             std::min(chain.depth(), (column + 1) * width), panel.get());
+                patches.columns(pixel_of(b), count_of(b), k, std::min(depth, k + width), panel.get());
                 for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
                     Tile<C> tile{};
-                    multiply(packed.get() + b * block + t * kTileRows * kBlockPixels, kBlock, panel.get(), count_of(b),
-                             tile);
-                    Tile<C>& sum = sums.get()[column * tiles + t];
+                    add_product(packed + b * block + t * tile_size, kBlock, panel.get(), count_of(b), tile);
+                    Tile<C>& sum = sums[column * tiles + t];
                     for (std::int64_t r = 0; r < kTileRows; ++r) {
                         for (std::int64_t v = 0; v < kTileVectors; ++v) sum.rows[r][v] += tile.rows[r][v];
                     }
@@ -106,16 +142,32 @@ void backward_weight(const MaskedConvCall& call, const View& grad, const View& x
             }
         });
     }
+}
 
+template <class T>
+void backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
+    using C = Sum<T>;
+    constexpr std::int64_t width = kTileColumns<C>;
+    const std::int64_t outputs = d_weight.shape[0], inputs = d_weight.shape[1];
     const std::int64_t kernel = d_weight.height() * d_weight.width();
     T* const dw = static_cast<T*>(d_weight.data);
-    std::memset(static_cast<void*>(dw), 0, std::size_t(gradient.channels() * chain.channels * kernel) * sizeof(T));
-    parallel_for(gradient.channels(), call.threads, [&](std::int64_t o) {
+    std::memset(static_cast<void*>(dw), 0, std::size_t(outputs * inputs * kernel) * sizeof(T));
+    const Chain chain = chain_of(call.live, d_weight);
+    if (chain.depth() == 0) return;
+
+    const Grid grid(x, chain, call.stride, grad.height(), grad.width());
+    const std::int64_t tiles = tiles_of(outputs), columns = (chain.depth() + width - 1) / width;
+    const Buffer<Tile<C>> sums(columns * tiles);
+    std::fill_n(sums.get(), columns * tiles, Tile<C>{});
+    add_products(call.threads, Gradient<T>(grad), Interleaved<T>(call.threads, x, chain, grid), grid, chain.depth(),
+                 sums.get());
+
+    parallel_for(outputs, call.threads, [&](std::int64_t o) {
         const std::int64_t centre = call.live.centre.empty() ? 0 : call.live.centre[std::size_t(o)];
-        const C* const from = reinterpret_cast<const C*>(sums.get() + o / kTileRows) + o % kTileRows * width;
-        for (std::int64_t k = 0; k < call.live.whole * chain.channels + centre; ++k) {
-            const C sum = from[k / width * tiles * kTileRows * width + k % width];
-            narrow(sum, dw[(o * chain.channels + k % chain.channels) * kernel + k / chain.channels]);
+        const C* const row = reinterpret_cast<const C*>(sums.get() + o / kTileRows) + o % kTileRows * width;
+        for (std::int64_t k = 0; k < call.live.whole * inputs + centre; ++k) {
+            const C sum = row[k / width * tiles * kTileRows * width + k % width];
+            narrow(sum, dw[(o * inputs + k % inputs) * kernel + k / inputs]);
         }
     });
 }

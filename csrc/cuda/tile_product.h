@@ -10,14 +10,10 @@
 // 256 from memory for 16384, a fraction of what L1 and L2 deliver.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <cmath>
 #include <cstdint>
 
 #include "common/view.h"
-#include "cuda/element.h"
-#include "cuda/rows.h"
+#include "cuda/register_tile.h"
 
 namespace lapcore::cuda {
 
@@ -37,15 +33,6 @@ template <class T>
 Matrix<T> matrix_of(const View& view) {
     return {static_cast<const T*>(view.data), view.height(), view.row_stride()};
 }
-
-__device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
-__device__ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
-
-constexpr int kTileThreads = 256;
-constexpr int kTileLanes = 16;  // threads that share a row of a tile: half a warp
-
-template <class T>
-constexpr int kThreadSide = sizeof(Sum<T>) == 8 ? 4 : 8;
 
 template <class T>
 constexpr int kTileSide = kTileLanes * kThreadSide<T>;
@@ -84,7 +71,7 @@ template <class T>
 class TileProduct {
 public:
     using S = Sum<T>;
-    static constexpr int kSide = kTileSide<T>, kMine = kThreadSide<T>, kDepth = 8;
+    static constexpr int kSide = kTileSide<T>, kMine = kThreadSide<T>, kDepth = kTileDepth;
 
     // Slices of the depth, transposed. The padding spreads what a warp stores over the banks.
     struct Memory {
@@ -94,8 +81,8 @@ public:
     __device__ TileProduct(Memory& memory, const Matrix<T>& rows, const Matrix<T>& columns, int depth, bool packed)
         : memory_(memory), rows_(rows), columns_(columns), depth_(depth), packed_(packed) {}
 
-    // Of a thread's rows and columns, the i-th's place in the tile; lane: threadIdx.x / 16 for rows, % 16 for columns.
-    __device__ static int place(int lane, int i) { return i / kPack * (kSide / 2) + lane * kPack + i % kPack; }
+    // Of a thread's rows and columns, the i-th's place in the tile.
+    __device__ static int place(int lane, int i) { return place_in_tile<kMine>(lane, i); }
 
     // A tile, by the numbers of its tile of rows and of columns. Beyond the last row or column it means nothing.
     __device__ void multiply(int row, int column, S (&sum)[kMine][kMine]) {
@@ -123,17 +110,17 @@ public:
                 for (int f = 0; f < kFetches; ++f) from[f] += kDepth;
                 fetch(from, left - kDepth, packs);
             }
-            accumulate(slice, sum);
+            accumulate(memory_.values[slice][0], memory_.values[slice][1], sum);
             if (more) store(packs, slice ^ 1);
             __syncthreads();
         }
     }
 
 private:
-    static constexpr int kVector = 16 / sizeof(T), kPack = 16 / sizeof(S);
+    static constexpr int kVector = 16 / sizeof(T);
     static constexpr int kPacksPerLine = kDepth / kVector, kPacks = kSide * kPacksPerLine;
     static constexpr int kFetches = 2 * kPacks / kTileThreads;
-    static_assert(2 * kPacks % kTileThreads == 0 && kMine == 2 * kPack);
+    static_assert(2 * kPacks % kTileThreads == 0);
 
     // What a thread's f-th fetch is of: side 0 the rows, 1 the columns.
     struct Place {
@@ -165,28 +152,6 @@ private:
 #pragma unroll
             for (int c = 0; c < kVector; ++c)
                 memory_.values[slice][p.side][p.depth + c][p.line] = loaded(packs[f].e[c]);
-        }
-    }
-
-    __device__ void accumulate(int slice, S (&sum)[kMine][kMine]) const {
-#pragma unroll 2
-        for (int k = 0; k < kDepth; ++k) {
-            S row[kMine], column[kMine];
-            read(memory_.values[slice][0][k], threadIdx.x / kTileLanes, row);
-            read(memory_.values[slice][1][k], threadIdx.x % kTileLanes, column);
-#pragma unroll
-            for (int i = 0; i < kMine; ++i)
-#pragma unroll
-                for (int j = 0; j < kMine; ++j) sum[i][j] = multiply_add(row[i], column[j], sum[i][j]);
-        }
-    }
-
-    __device__ static void read(const S* line, int lane, S (&values)[kMine]) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const auto pack = *reinterpret_cast<const Pack<S, kPack>*>(line + place(lane, half * kPack));
-#pragma unroll
-            for (int c = 0; c < kPack; ++c) values[half * kPack + c] = pack.e[c];
         }
     }
 

@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> None:
         "families",
         nargs="*",
         metavar="FAMILY",
-        help="pyramid, gaussian, random, likelihood, vector-quantize, parzen, pixelcnn-sampler (all)",
+        help="pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, pixelcnn-sampler (all)",
     )
     parser.add_argument("--peers", action="store_true", help="measure OpenCV, kornia, PyTorch and others beside ours")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains this")

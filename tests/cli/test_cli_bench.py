@@ -22,6 +22,7 @@ from bench import (
     gpu_pyramid,
     harness,
     likelihood,
+    masked_conv,
     parzen,
     peers,
     plot,
@@ -63,6 +64,12 @@ SMALL = {
     "draws of a mixture": partial(likelihood.draw, shape=SHAPE, k=2),
     "bits": partial(random.case, op="random.bits"),
     "nearest codes": partial(vector_quantize.case, rows=70, codes=9, size=5),
+    "masked convolution": partial(masked_conv.convolution, shape=(2, 3, 7, 6), outputs=5, kernel=3, mask="B"),
+    "masked convolution and gradient": partial(
+        masked_conv.convolution, shape=(2, 3, 7, 6), outputs=5, kernel=3, mask="A", backward=True
+    ),
+    "gates": partial(masked_conv.activation, op="gated_activation", shape=(2, 4, 5)),
+    "concatenated ELUs and gradient": partial(masked_conv.activation, op="concat_elu", shape=(2, 3, 5), backward=True),
     "Parzen windows": partial(parzen.case, rows=20, count=30, size=12, sigmas=[0.3, 1.0]),
 }
 
@@ -269,7 +276,7 @@ def test_report_json_and_plot(lapcore, tmp_path):
     [
         (
             ["nothing"],
-            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen)",
+            "invalid choice: 'nothing' (choose from pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, pixelcnn-sampler)",
         ),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),

@@ -42,6 +42,13 @@ FUNCTIONS = (
     "gaussian_backward",
     "gaussian_nll",
     "gaussian_nll_backward",
+    "masked_conv",
+    "masked_conv_input",
+    "masked_conv_weight",
+    "gated_activation",
+    "gated_activation_backward",
+    "concat_elu",
+    "concat_elu_backward",
 )
 """In the order of the runner's."""
 

@@ -10,9 +10,11 @@
 #include <memory>
 #include <vector>
 
+#include "cuda/activations.h"
 #include "cuda/gaussian.h"
 #include "cuda/laplacian_loss.h"
 #include "cuda/likelihood.h"
+#include "cuda/masked_conv.h"
 #include "cuda/parzen.h"
 #include "cuda/pyramid.h"
 #include "cuda/pyramid_level.h"
@@ -274,6 +276,62 @@ void gaussian_nll_backward(const Case& c) {
                                 rows_of(c.tensors[3]), c[4].data, c[5].data, c[6].data);
 }
 
+// numbers: dtype stream whole groups own halves stride
+cuda::MaskedConvCall masked_call(const Case& c) {
+    return {
+        static_cast<DType>(c.n[0]), static_cast<int>(c.n[2]),       static_cast<int>(c.n[3]), c.n[4] != 0, c.n[5] != 0,
+        static_cast<int>(c.n[6]),   reinterpret_cast<void*>(c.n[1])};
+}
+
+// numbers: and activation; tensors: x, weight, bias or none, condition or none, the result
+void masked_conv(const Case& c) {
+    Workspace work;
+    const cuda::MaskedConvCall call = masked_call(c);
+    void* const memory = work.memory(cuda::masked_conv_work(call, c[1]), 0xff);
+    cuda::masked_conv(call, c[0], c[1], c[2].data, c.tensors[3].given(), static_cast<cuda::Activation>(c.n[7]), c[4],
+                      memory);
+}
+
+// tensors: grad, weight, dx
+void masked_conv_input(const Case& c) {
+    Workspace work;
+    const cuda::MaskedConvCall call = masked_call(c);
+    cuda::masked_conv_input(call, c[0], c[1], c[2], work.memory(cuda::masked_conv_work(call, c[1]), 0xff));
+}
+
+// tensors: grad, x, dw
+void masked_conv_weight(const Case& c) {
+    Workspace work;
+    const cuda::MaskedConvCall call = masked_call(c);
+    const std::int64_t pixels = c[0].shape[0] * c[0].height() * c[0].width();
+    void* const memory = work.memory(cuda::masked_conv_weight_work(call, c[2], pixels), 0xff);
+    cuda::masked_conv_weight(call, c[0], c[1], c[2], memory);
+}
+
+// numbers: dtype stream first; rows and their length are those of tensor i, which has one half
+cuda::ActivationCall activation_call(const Case& c, std::size_t i) {
+    return {static_cast<DType>(c.n[0]), reinterpret_cast<void*>(c.n[1]), c[i].shape[0], c[i].shape[1]};
+}
+
+// tensors: x, y
+void gated_activation(const Case& c) {
+    cuda::gated_activation(activation_call(c, 1), static_cast<First>(c.n[2]), rows_of(c.tensors[0]), c[1].data);
+}
+
+// tensors: grad, x, dx
+void gated_activation_backward(const Case& c) {
+    cuda::gated_activation_backward(activation_call(c, 0), static_cast<First>(c.n[2]), rows_of(c.tensors[0]),
+                                    rows_of(c.tensors[1]), c[2].data);
+}
+
+// tensors: x, y
+void concat_elu(const Case& c) { cuda::concat_elu(activation_call(c, 0), rows_of(c.tensors[0]), c[1].data); }
+
+// tensors: grad, x, dx
+void concat_elu_backward(const Case& c) {
+    cuda::concat_elu_backward(activation_call(c, 1), rows_of(c.tensors[0]), rows_of(c.tensors[1]), c[2].data);
+}
+
 const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        apply_table,
                                                        stream,
@@ -294,7 +352,14 @@ const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        gaussian_forward,
                                                        gaussian_backward,
                                                        gaussian_nll,
-                                                       gaussian_nll_backward};
+                                                       gaussian_nll_backward,
+                                                       masked_conv,
+                                                       masked_conv_input,
+                                                       masked_conv_weight,
+                                                       gated_activation,
+                                                       gated_activation_backward,
+                                                       concat_elu,
+                                                       concat_elu_backward};
 
 void run_case(std::istream& in, std::ostream& out) {
     const std::int64_t function = numbers(in, 1)[0];

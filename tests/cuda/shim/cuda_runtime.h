@@ -69,9 +69,14 @@ struct ShimBarriers {
     }
 };
 
+struct ShimMatrices {
+    float a[16][16], b[16][8];
+};
+
 struct ShimWarp {
     ShimBarriers barriers;
     double lanes[2][32];
+    ShimMatrices matrices[2];
     explicit ShimWarp(unsigned threads) : barriers(threads) {}
 };
 
