@@ -43,7 +43,18 @@ ROOMS = {
 NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
 FAMILIES: dict[str, frozenset[str]] = {
-    "cuda": frozenset({"gaussian", "likelihood", "masked_conv", "parzen", "pyramid", "random", "vector_quantize"}),
+    "cuda": frozenset(
+        {
+            "gaussian",
+            "likelihood",
+            "masked_conv",
+            "parzen",
+            "pixelcnn_sampler",
+            "pyramid",
+            "random",
+            "vector_quantize",
+        }
+    ),
     "triton": frozenset({"gaussian", "likelihood", "parzen", "pyramid", "random", "vector_quantize"}),
     "cpu": frozenset(
         {
