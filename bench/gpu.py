@@ -149,9 +149,10 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
         "exercise": "bench.gpu_pyramid",
         "exercise distances": "bench.gpu_distances",
         "exercise gaussian": "bench.gpu_gaussian",
+        "exercise sampling": "bench.gpu_sampling",
     }
     for name, module in exercises.items():
-        yield Step(name, [*python, module, "exercise"], limit=90, least=15, environment=strict)
+        yield Step(name, [*python, module, "exercise"], limit=90, least=10, environment=strict)
     yield Step("tests marked gpu", [*pytest, "gpu"], 60, 10, testing, passing=(0, NO_TESTS_SELECTED))
     kernels = [*pytest, "not slow", *several, "tests/ops", "-k", "triton or cuda"]
     yield Step("tests of the kernels", kernels, 100, 20, testing)
@@ -171,6 +172,9 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
     path = scratch / "G4.json"
     command = [*python, "bench.gpu_gaussian", "measure", "--json", str(path)]
     yield Step("G4", command, 60, 20, strict, result=path)
+    path = scratch / "sampling.json"
+    command = [*python, "bench.gpu_sampling", "measure", "--json", str(path)]
+    yield Step("G6, G7", command, 80, 20, strict, result=path)
     for op in ("vector_quantize", "parzen_log_likelihood"):
         path = scratch / f"{op}.json"
         command = [*python, "bench.gpu_distances", "measure", op, "--json", str(path)]

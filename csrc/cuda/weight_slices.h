@@ -71,7 +71,7 @@ private:
     template <int R>
     struct Inputs {
         static constexpr int kValues = (kDeepest * R + kSliceThreads - 1) / kSliceThreads;
-        float values[kValues];
+        float values[kValues] = {};
 
         template <class Input>
         __device__ void fetch(const Input& input, int begin, int count) {

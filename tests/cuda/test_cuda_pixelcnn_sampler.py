@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,12 +21,15 @@ from lapcore.ops.pixelcnn_sampler import Categorical, Head, Mixture, Program
 from tests.autoregressive import Residual, Stacks, Streams
 from tests.cuda import harness
 from tests.cuda.harness import DTYPES, REFUSED_STREAM, SANITIZERS, blank, draw
+from tests.cuda.test_cuda_masked_conv_launcher import memory_at
 from tests.tolerance import assert_same_bits
 
 if (reason := native.missing()) is not None:
     pytest.skip(reason, allow_module_level=True)
 
 from lapcore.native.cuda import pixelcnn_sampler as cuda
+
+STREAM = 7
 
 
 class Deep(nn.Module):
@@ -146,3 +151,77 @@ def test_categorical(sanitizer: str, tmp_path: Path) -> None:
 def test_a_refused_launch_is_an_error(tmp_path: Path) -> None:
     done = harness.run(harness.program(SANITIZERS[0]), [DRAWS["grey"].case(REFUSED_STREAM)], tmp_path)
     assert done.returncode == 2 and "CUDA: invalid configuration argument" in done.stderr
+
+
+BARRIERS = {"csrc/cuda/pixelcnn_sampler.cu": 3, "csrc/cuda/weight_slices.h": 1}
+
+
+@pytest.mark.parametrize(("name", "which"), [(name, i) for name, count in BARRIERS.items() for i in range(count)])
+def test_a_missing_barrier_is_seen(name: str, which: int, tmp_path: Path) -> None:
+    path = harness.ROOT / name
+    if path.suffix == ".cu":
+        sources = harness.without_barrier(path, which, tmp_path)
+    else:
+        sources = harness.without_barrier_of_header(name.removeprefix("csrc/"), which, tmp_path)
+    done = harness.run(harness.program("thread", sources), [DRAWS["colour"].case()], tmp_path)
+    assert done.returncode != 0 and "ThreadSanitizer" in done.stderr
+
+
+class Kernels:
+    """Stands for lapcore._C on CPU tensors: runs its kernels as host code on what lies at the addresses."""
+
+    def __init__(self, folder: Path, draws: Draws) -> None:
+        self.folder, self.draws = folder, draws
+
+    def cuda_sample_program_work(self, numbers: Any, one_place: Any, images: int) -> int:
+        return 8
+
+    def cuda_sample_program(self, stream: int, *arguments: Any) -> None:
+        numbers, one_place, tables, images, seeds, added, given, known, out, _ = arguments
+        expected = self.draws.case()
+        assert stream == STREAM and images == self.draws.images and seeds[2:] == (True, 0)
+        assert tuple(numbers) + tuple(one_place) == expected.numbers[1:]
+        addresses = *tables, seeds[0], added, given, known, out
+        tensors = [
+            None if like is None else memory_at(address, like.shape, like.stride(), like.dtype)
+            for address, like in zip(addresses, expected.tensors, strict=True)
+        ]
+        for address, tensor, like in zip(addresses[:-1], tensors, expected.tensors, strict=False):
+            assert address == 0 if like is None else tensor is not None and tensor.equal(like)
+        ((images,),) = harness.run_all(SANITIZERS[0], [expected], self.folder)
+        tensors[-1].copy_(images)  # type: ignore[union-attr]
+
+    def cuda_categorical(self, dtype: int, stream: int, rows: int, levels: int, logits: int, u: int, out: int) -> None:
+        assert stream == STREAM
+        given = (
+            memory_at(logits, (rows, levels), (levels, 1), DTYPES[dtype]),
+            memory_at(u, (rows,), (1,), DTYPES[dtype]),
+        )
+        case = harness.Case("categorical", (dtype, 0), [*given, blank(rows, dtype=torch.int64)], [2])
+        ((indices,),) = harness.run_all(SANITIZERS[0], [case], self.folder)
+        memory_at(out, (rows,), (1,), torch.int64).copy_(indices)
+
+
+@pytest.mark.parametrize("name", ["colour", "stacks", "streams"])
+def test_through_python(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Conditions and images in any layout, and tables that are made once."""
+    it = DRAWS[name]
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=STREAM))
+    monkeypatch.setattr(cuda, "_C", Kernels(tmp_path, it))
+    conditions = [c.movedim(0, -1).contiguous().movedim(-1, 0) for c in it.conditions]
+    given, known = (t.expand_as(it.expected()) for t in it.known().values()) if it.completed else (None, None)
+    assert_same_bits(cuda.sample_program(it.program, it.seeds(), conditions, given, known), it.expected())
+    tables = cuda._tables[it.program]
+    cuda.sample_program(it.program, it.seeds(), conditions, given, known)
+    assert cuda._tables[it.program] is tables
+
+
+def test_categorical_through_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=STREAM))
+    monkeypatch.setattr(cuda, "_C", Kernels(tmp_path, DRAWS["grey"]))
+    logits, u = draw(6, 5, seed=1, dtype=torch.float32).t(), torch.rand(10)[::2]
+    with lapcore.backend("cpu"):
+        assert cuda.categorical(logits, u).tolist() == lapcore.categorical(logits, u).tolist()
+    assert cuda.categorical(logits[:0], u[:0]).tolist() == []

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from math import prod
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -47,7 +48,8 @@ def categorical(logits: Tensor, u: Tensor) -> Tensor:
         with torch.cuda.device(u.device):
             stream = torch.cuda.current_stream().cuda_stream
             addresses = logits.data_ptr(), u.data_ptr(), indices.data_ptr()
-            _C.cuda_categorical(DTYPES[logits.dtype], stream, *logits.shape, *addresses)
+            rows, levels = logits.shape
+            _C.cuda_categorical(DTYPES[logits.dtype], stream, rows, levels, *addresses)
     return indices
 
 
@@ -89,11 +91,12 @@ def tables_of(program: Program) -> Tables:
     numbers = *program.size, program.channels, program.groups, int(levels == 0), program.head.src, levels, floats
     parts = [_part(phase, group) for _, phase, group, *_ in steps]
     counts = [parts.count(part) for part in range(1 + 2 * program.groups)]
-    sizes = [torch.Size(shape).numel() for shape in program.conditions]
-    begins = accumulate(sizes, initial=0)
-    conditions = [(b, shape[0], int(len(shape) > 1)) for b, shape in zip(begins, program.conditions, strict=False)]
+    ends = list(accumulate(prod(shape) for shape in program.conditions))
+    conditions = [
+        (end - prod(shape), shape[0], int(len(shape) > 1)) for end, shape in zip(ends, program.conditions, strict=True)
+    ]
 
-    def table(rows: Sequence[object]) -> Tensor:
+    def table(rows: Sequence[Any]) -> Tensor:
         return torch.tensor(rows, dtype=torch.int64).to(program.device)
 
     return Tables(
@@ -110,7 +113,7 @@ def tables_of(program: Program) -> Tables:
 def panels(matrix: Tensor) -> Tensor:
     """(outputs, depth) as panels of some outputs, each (depth, outputs), the last with zeros up to a multiple of 4."""
     matrix = nn.functional.pad(matrix, (0, 0, 0, -len(matrix) % 4))
-    return torch.cat([panel.t().flatten() for panel in matrix.split(PANEL)])
+    return torch.cat([matrix[o : o + PANEL].t().flatten() for o in range(0, len(matrix), PANEL)])
 
 
 def _part(phase: int, group: int) -> int:
