@@ -115,15 +115,16 @@ private:
     template <bool kPixel>
     __device__ void steps(int part, int y, int x) {
         const int end = static_cast<int>(p_.bounds[part + 1]);
+        int begun = -1;
 #pragma unroll 1
         for (int i = static_cast<int>(p_.bounds[part]); i < end; ++i) {
             const PixelStep& step = p_.steps[i];
-            const Map<I> to = map(step.dst);
-            if (((y | x) & ((1 << to.shift) - 1)) != 0) continue;
-            const Map<I> a = map(step.a);
+            if (!due(step, y, x)) continue;
+            const Map<I> a = map(step.a), to = map(step.dst);
             const Places places{y >> to.shift, x >> to.shift, kPixel ? 1 : to.columns};
             if (step.kind == StepKind::conv) {
-                convolve<kPixel ? I : kRowTile>(step, a, to, places);
+                convolve<kPixel ? I : kRowTile>(step, a, to, places, begun == i);
+                begun = begin_next(i + 1, end, y, x);
             } else {
                 const Map<I> b = map(step.b);
 #pragma unroll 1
@@ -131,6 +132,26 @@ private:
             }
             __syncthreads();
         }
+    }
+
+    __device__ bool due(const PixelStep& step, int y, int x) const {
+        return ((y | x) & ((1 << p_.maps[step.dst].level) - 1)) == 0;
+    }
+
+    // The next convolution that is due: its first weights may come while other steps are done.
+    __device__ int begin_next(int i, int end, int y, int x) {
+#pragma unroll 1
+        while (i < end && !(p_.steps[i].kind == StepKind::conv && due(p_.steps[i], y, x))) ++i;
+        if (i < end) {
+            const PixelStep& step = p_.steps[i];
+            const int count = static_cast<int>(step.count), channels = static_cast<int>(p_.maps[step.a].channels);
+            slices_.begin(p_.weights + step.weight, min(count, kPanelOutputs), depth_of(step, channels));
+        }
+        return i;
+    }
+
+    __device__ static int depth_of(const PixelStep& step, int channels) {
+        return static_cast<int>(step.taps) * channels + static_cast<int>(step.centre);
     }
 
     // function(i) of the numbers below `count`, which the threads share.
@@ -187,12 +208,13 @@ private:
         });
     }
 
-    // Rows of the product are (place, image), R at a time.
+    // Rows of the product are (place, image), R at a time. begun: whether its first weights are on their way.
     template <int R>
-    __device__ void convolve(const PixelStep& step, const Map<I>& a, const Map<I>& to, const Places& places) {
+    __device__ void convolve(const PixelStep& step, const Map<I>& a, const Map<I>& to, const Places& places,
+                             bool begun) {
         const int count = static_cast<int>(step.count), stride = static_cast<int>(step.stride);
         const int kernel_width = static_cast<int>(step.kernel_width);
-        const int depth = static_cast<int>(step.taps) * a.channels + static_cast<int>(step.centre);
+        const int depth = depth_of(step, a.channels);
         const int top = stride * places.y - static_cast<int>(step.kernel_height) / 2;
         const int left = stride * places.x - kernel_width / 2, rows = places.count * I;
 #pragma unroll 1
@@ -207,7 +229,8 @@ private:
             for (int first = 0; first < count; first += kPanelOutputs) {
                 const int outputs = min(count - first, kPanelOutputs), o = first + static_cast<int>(threadIdx.x);
                 float sum[R] = {};
-                slices_.multiply(p_.weights + step.weight + std::int64_t{first} * depth, outputs, depth, input, sum);
+                slices_.multiply(p_.weights + step.weight + std::int64_t{first} * depth, outputs, depth, input, sum,
+                                 begun && row == 0 && first == 0);
                 if (static_cast<int>(threadIdx.x) >= outputs) continue;
                 const float bias = step.bias < 0 ? 0.0f : p_.weights[step.bias + o];
 #pragma unroll

@@ -20,27 +20,34 @@ class WeightSlices {
 public:
     static constexpr int kMostRows = 8;
 
+    // Lets the first slice of weights come.
+    __device__ void begin(const float* weights, int outputs, int depth) {
+        const int width = width_of(outputs);
+        fetch_weights(weights, width * min(depth_of_slice(width), depth), stages_[0]);
+    }
+
     // sum[r] += the sum over k < depth of weights[k * width + thread] * input(k, r); width is the multiple of 4 from
-    // `outputs` on. Called by all threads; those beyond the outputs take part in what has to be moved.
+    // `outputs` on. Called by all threads; those beyond the outputs take part in what has to be moved. begun: whether
+    // the last call was begin(weights, outputs, depth).
     template <int R, class Input>
-    __device__ void multiply(const float* weights, int outputs, int depth, const Input& input, float (&sum)[R]) {
+    __device__ void multiply(const float* weights, int outputs, int depth, const Input& input, float (&sum)[R],
+                             bool begun) {
         static_assert(R <= kMostRows);
-        const int width = (outputs + 3) / 4 * 4, deep = depth_of_slice(width);
+        const int width = width_of(outputs), deep = depth_of_slice(width);
         if (depth == 0) return;
         Inputs<R> inputs;
-        fetch_weights(weights, width * min(deep, depth), stages_[0]);
+        if (!begun) begin(weights, outputs, depth);
         inputs.fetch(input, 0, min(deep, depth));
         inputs.store(min(deep, depth), stages_[0]);
         meet();
 #pragma unroll 1
-        for (int begin = 0, stage = 0; begin < depth; begin += deep, stage ^= 1) {
-            const int next = begin + deep, count = min(deep, depth - next);
+        for (int at = 0, stage = 0; at < depth; at += deep, stage ^= 1) {
+            const int next = at + deep, count = min(deep, depth - next);
             if (count > 0) {
                 fetch_weights(weights + std::int64_t{next} * width, width * count, stages_[stage ^ 1]);
                 inputs.fetch(input, next, count);
             }
-            if (static_cast<int>(threadIdx.x) < outputs)
-                accumulate(stages_[stage], width, min(deep, depth - begin), sum);
+            if (static_cast<int>(threadIdx.x) < outputs) accumulate(stages_[stage], width, min(deep, depth - at), sum);
             if (count > 0) inputs.store(count, stages_[stage ^ 1]);
             meet();
         }
@@ -53,6 +60,8 @@ private:
         alignas(16) float weights[kNumbers];             // (depth, width)
         alignas(16) float inputs[kDeepest * kMostRows];  // (depth, rows)
     };
+
+    __device__ static int width_of(int outputs) { return (outputs + kCopied - 1) / kCopied * kCopied; }
 
     // The fewer outputs, the deeper.
     __device__ static int depth_of_slice(int width) {
@@ -97,34 +106,53 @@ private:
         __syncthreads();
     }
 
-    // Several depths at once, whose inputs are whole vectors.
+    // Some depths: as many as make a chain that is longer than it takes to read the next ones.
     template <int R>
-    __device__ static void accumulate(const Stage& stage, int width, int count, float (&sum)[R]) {
-        constexpr int kDepths = 4;
-        const float* const weights = stage.weights + threadIdx.x;
-        int k = 0;
-#pragma unroll 2
-        for (; k + kDepths <= count; k += kDepths) {
-            float factors[kDepths], inputs[kDepths * R];
+    struct Depths {
+        static constexpr int kCount = R == 1 ? 16 : R == 2 ? 8 : 4;
+        float factors[kCount], inputs[kCount * R];
+
+        __device__ void load(const Stage& stage, int width, int k) {
 #pragma unroll
-            for (int d = 0; d < kDepths; ++d) factors[d] = weights[(k + d) * width];
+            for (int d = 0; d < kCount; ++d) factors[d] = stage.weights[(k + d) * width + threadIdx.x];
 #pragma unroll
-            for (int i = 0; i < R; ++i) {
-                const float4 four = reinterpret_cast<const float4*>(stage.inputs + k * R)[i];
-                inputs[4 * i] = four.x;
-                inputs[4 * i + 1] = four.y;
-                inputs[4 * i + 2] = four.z;
-                inputs[4 * i + 3] = four.w;
+            for (int i = 0; i < kCount * R; i += kCopied) {
+                const float4 four = *reinterpret_cast<const float4*>(stage.inputs + k * R + i);
+                inputs[i] = four.x;
+                inputs[i + 1] = four.y;
+                inputs[i + 2] = four.z;
+                inputs[i + 3] = four.w;
             }
+        }
+
+        __device__ void accumulate(float (&sum)[R]) const {
 #pragma unroll
-            for (int d = 0; d < kDepths; ++d)
+            for (int d = 0; d < kCount; ++d)
 #pragma unroll
                 for (int r = 0; r < R; ++r) sum[r] = fmaf(factors[d], inputs[d * R + r], sum[r]);
         }
+    };
+
+    template <int R>
+    __device__ static void accumulate(const Stage& stage, int width, int count, float (&sum)[R]) {
+        constexpr int kCount = Depths<R>::kCount;
+        const int whole = count / kCount * kCount;
+        if (whole > 0) {
+            Depths<R> now, next;
+            now.load(stage, width, 0);
+#pragma unroll 2
+            for (int k = 0; k < whole; k += kCount) {
+                next.load(stage, width, min(k + kCount, whole - kCount));
+                now.accumulate(sum);
+                now = next;
+            }
+        }
 #pragma unroll 1
-        for (; k < count; ++k)
+        for (int k = whole; k < count; ++k) {
+            const float factor = stage.weights[k * width + threadIdx.x];
 #pragma unroll
-            for (int r = 0; r < R; ++r) sum[r] = fmaf(weights[k * width], stage.inputs[k * R + r], sum[r]);
+            for (int r = 0; r < R; ++r) sum[r] = fmaf(factor, stage.inputs[k * R + r], sum[r]);
+        }
     }
 
     Stage stages_[2];
