@@ -150,9 +150,10 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
         "exercise distances": "bench.gpu_distances",
         "exercise gaussian": "bench.gpu_gaussian",
         "exercise masked convolutions": "bench.gpu_masked_conv",
+        "exercise sampling": "bench.gpu_sampling",
     }
     for name, module in exercises.items():
-        yield Step(name, [*python, module, "exercise"], limit=90, least=10, environment=strict)
+        yield Step(name, [*python, module, "exercise"], limit=90, least=7, environment=strict)
     yield Step("tests marked gpu", [*pytest, "gpu"], 60, 10, testing, passing=(0, NO_TESTS_SELECTED))
     kernels = [*pytest, "not slow", *several, "tests/ops", "-k", "triton or cuda"]
     yield Step("tests of the kernels", kernels, 100, 20, testing)
@@ -164,7 +165,7 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
         # One allocation a tensor: inside PyTorch's large blocks an access out of bounds would go unseen.
         environment = strict | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         for name, module in exercises.items():
-            yield Step(name.replace("exercise", tool), [*watched, *python, module, "exercise"], 60, 10, environment)
+            yield Step(name.replace("exercise", tool), [*watched, *python, module, "exercise"], 60, 8, environment)
     for goal in ("G1", "G2", "G3"):
         path = scratch / f"{goal}.json"
         command = [*python, "bench.gpu_pyramid", "measure", goal, "--json", str(path)]
@@ -172,6 +173,9 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
     for goal, module in (("G4", "bench.gpu_gaussian"), ("G5", "bench.gpu_masked_conv")):
         path = scratch / f"{goal}.json"
         yield Step(goal, [*python, module, "measure", "--json", str(path)], 60, 20, strict, result=path)
+    path = scratch / "sampling.json"
+    command = [*python, "bench.gpu_sampling", "measure", "--json", str(path)]
+    yield Step("G6, G7", command, 80, 20, strict, result=path)
     for op in ("vector_quantize", "parzen_log_likelihood"):
         path = scratch / f"{op}.json"
         command = [*python, "bench.gpu_distances", "measure", op, "--json", str(path)]

@@ -68,6 +68,7 @@ def compile_pixel_program(
     groups: int,
     maps: Sequence[Sequence[int]],
     steps: Sequence[Sequence[int]],
+    weights: int,
     head: tuple[bool, int, int],
 ) -> PixelProgram: ...
 def categorical(dtype: int, threads: int, rows: int, levels: int, logits: int, u: int, indices: int) -> None: ...
@@ -216,6 +217,21 @@ def cuda_gated_activation_backward(
 ) -> None: ...
 def cuda_concat_elu(dtype: int, stream: int, shape: tuple[int, int], x: Rows, y: int) -> None: ...
 def cuda_concat_elu_backward(dtype: int, stream: int, shape: tuple[int, int], grad: Rows, x: Rows, dx: int) -> None: ...
+def cuda_sample_program_work(numbers: Sequence[int], one_place: Sequence[int], images: int) -> int: ...
+def cuda_sample_program(
+    stream: int,
+    numbers: Sequence[int],
+    one_place: Sequence[int],
+    tables: Sequence[int],
+    images: int,
+    seeds: Seeds,
+    conditions: int,
+    given: int,
+    known: int,
+    out: int,
+    work: int,
+) -> None: ...
+def cuda_categorical(dtype: int, stream: int, rows: int, levels: int, logits: int, u: int, indices: int) -> None: ...
 def cuda_mixture_parts(pixels: int) -> int: ...
 def cuda_mixture_nll(
     dtype: int, stream: int, channels: int, official: bool, params: Tensor, x: Tensor, parts: int, out: int

@@ -42,21 +42,11 @@ ROOMS = {
 }
 NAMES = tuple(ROOMS)
 # The families that have kernels; `reference` has all of them.
+_EVERYWHERE = frozenset({"gaussian", "likelihood", "masked_conv", "parzen", "pyramid", "random", "vector_quantize"})
 FAMILIES: dict[str, frozenset[str]] = {
-    "cuda": frozenset({"gaussian", "likelihood", "masked_conv", "parzen", "pyramid", "random", "vector_quantize"}),
-    "triton": frozenset({"gaussian", "likelihood", "masked_conv", "parzen", "pyramid", "random", "vector_quantize"}),
-    "cpu": frozenset(
-        {
-            "gaussian",
-            "likelihood",
-            "masked_conv",
-            "parzen",
-            "pixelcnn_sampler",
-            "pyramid",
-            "random",
-            "vector_quantize",
-        }
-    ),
+    "cuda": _EVERYWHERE | {"pixelcnn_sampler"},
+    "triton": _EVERYWHERE,
+    "cpu": _EVERYWHERE | {"pixelcnn_sampler"},
 }
 STRICT = os.environ.get("LAPCORE_STRICT", "0") not in ("", "0")
 

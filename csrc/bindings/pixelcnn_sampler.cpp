@@ -2,6 +2,7 @@
 #include "cpu/pixelcnn_sampler.h"
 
 #include <array>
+#include <cstring>
 
 #include "bindings/bindings.h"
 #include "cpu/dispatch.h"
@@ -12,41 +13,31 @@ namespace py = pybind11;
 namespace lapcore {
 namespace {
 
-using MapNumbers = std::array<std::int64_t, 7>;
-using StepNumbers = std::array<std::int64_t, 18>;
+using MapNumbers = std::array<std::int64_t, kMapNumbers>;
+using StepNumbers = std::array<std::int64_t, kStepNumbers>;
 using ConditionNumbers = std::tuple<std::uintptr_t, std::int64_t, bool>;
 
-const float* floats(std::int64_t address) { return static_cast<const float*>(pointer(std::uintptr_t(address))); }
-
-PixelStep step_of(const StepNumbers& n) {
-    return {static_cast<StepKind>(n[0]),
-            static_cast<StepPhase>(n[1]),
-            n[2],
-            n[3],
-            n[4],
-            n[5],
-            n[6],
-            n[7],
-            n[8],
-            n[9],
-            n[10],
-            n[11],
-            n[12],
-            n[13],
-            floats(n[14]),
-            floats(n[15]),
-            n[16],
-            n[17]};
+template <class Row, std::size_t kNumbers>
+std::vector<Row> table_of(const std::vector<std::array<std::int64_t, kNumbers>>& numbers) {
+    static_assert(sizeof(Row) == sizeof numbers[0]);
+    std::vector<Row> rows(numbers.size());
+    if (!rows.empty()) std::memcpy(rows.data(), numbers.data(), rows.size() * sizeof(Row));
+    return rows;
 }
 
 std::unique_ptr<PixelProgram> compile(std::pair<std::int64_t, std::int64_t> size, std::int64_t channels,
                                       std::int64_t groups, const std::vector<MapNumbers>& maps,
-                                      const std::vector<StepNumbers>& steps,
+                                      const std::vector<StepNumbers>& steps, std::uintptr_t weights,
                                       const std::tuple<bool, std::int64_t, std::int64_t>& head) {
     const auto& [mixture, src, levels] = head;
-    PixelProgramSpec spec{size.first, size.second, channels, groups, {}, {}, {mixture, src, levels}};
-    for (const auto& m : maps) spec.maps.push_back({m[0], m[1], m[2], m[3], m[4], m[5], m[6] != 0});
-    for (const auto& step : steps) spec.steps.push_back(step_of(step));
+    const PixelProgramSpec spec{size.first,
+                                size.second,
+                                channels,
+                                groups,
+                                table_of<PixelMap>(maps),
+                                table_of<PixelStep>(steps),
+                                static_cast<const float*>(pointer(weights)),
+                                {mixture, src, levels}};
     return kernels().pixelcnn_sampler.compile(spec);
 }
 
@@ -82,7 +73,8 @@ void bind_pixelcnn_sampler(py::module_& m) {
         .def("run", &run, arg("threads"), arg("images"), arg("noise"), arg("noise_rows"), arg("given"), arg("known"),
              arg("conditions"), arg("out"));
     m.def("compile_pixel_program", &compile, arg("size"), arg("channels"), arg("groups"), arg("maps"), arg("steps"),
-          arg("head"), "Maps, steps and the head are the members of PixelMap, PixelStep and PixelHead in order.");
+          arg("weights"), arg("head"),
+          "Maps, steps and the head are the members of PixelMap, PixelStep and PixelHead in order.");
     m.def("categorical", &categorical, arg("dtype"), arg("threads"), arg("rows"), arg("levels"), arg("logits"),
           arg("u"), arg("indices"));
 }

@@ -209,4 +209,29 @@ LAPCORE_MATH V logistic_draw(V mean, V log_scale, V u, bool snap) {
     return ((value + S(1)) * S(127.5) + kToInteger - kToInteger) / S(127.5) - S(1);
 }
 
+// The channels of a pixel, `stride` apart and snapped: read(row) of its params; of the uniforms the first `count`
+// choose the component, by Gumbel-max, the next give a channel each.
+template <class Read, class Uniform>
+LAPCORE_MATH void draw_mixture(int channels, std::int64_t count, const Read& read, const Uniform& uniform, float* drawn,
+                               std::int64_t stride) {
+    const int groups = groups_of(channels);
+    std::int64_t chosen = 0;
+    float best = -kLargest<float>;
+    for (std::int64_t k = 0; k < count; ++k) {
+        const float score = gumbel_score(read(k), uniform(k));
+        if (k == 0 ? score == score : score > best) {
+            best = score;
+            chosen = k;
+        }
+    }
+    const auto value = [&](int row) { return read(count * (1 + row) + chosen); };
+    for (int c = 0; c < channels; ++c) {
+        float mean = value(groups * c);
+        // c0 is of green on red, c1 and c2 of blue on red and green.
+        for (int b = 0; b < c; ++b)
+            mean += coefficient_of(value(groups * (c - 1 + b) + groups - 1)).value * drawn[b * stride];
+        drawn[c * stride] = logistic_draw(mean, value(groups * c + 1), uniform(count + c), true);
+    }
+}
+
 }  // namespace lapcore

@@ -7,18 +7,14 @@
 #include <limits>
 #include <type_traits>
 
-#include "common/math.h"
+#include "common/categorical.h"
 #include "cpu/matrix.h"
 #include "cpu/rows.h"
 
 namespace lapcore::LAPCORE_ISA {
 
-// exp(logit - largest); a logit that is the largest has 1, be it infinite, and NaN has 0.
-template <class V>
-LAPCORE_INLINE V probability_of(V logit, V largest) {
-    const V e = exp_of(logit - largest), p = select(logit == largest, V{} + 1, e);
-    return select(p == p, p, V{});
-}
+using lapcore::probability_of;
+
 LAPCORE_INLINE Vector<double> probability_of(Vector<double> logit, Vector<double> largest) {
     for (std::int64_t i = 0; i < kLanes<double>; ++i) logit[i] = probability_of<double>(logit[i], largest[i]);
     return logit;

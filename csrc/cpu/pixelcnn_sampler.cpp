@@ -49,7 +49,7 @@ public:
           rows_(map.rows),
           border_(map.border),
           data_(data),
-          one_place_(map.one_place) {}
+          one_place_(map.one_place != 0) {}
 
     // The images' channels at a place; of rows above the image, and columns beside it, zeros.
     float* at(std::int64_t y, std::int64_t x) const {
@@ -257,29 +257,12 @@ private:
 
     void draw_mixtures(std::int64_t y, std::int64_t x, float* drawn) const {
         const Map& head = maps_[std::size_t(spec_.head.src)];
+        const int channels = int(spec_.channels);
         for (std::int64_t n = 0; n < images_; ++n) {
-            const float* const params = head.at(y, x) + n * head.channels;
-            draw_mixture(params, head.channels, noise(n, y, x), plane(), drawn + n * spec_.channels);
-        }
-    }
-
-    // As cpu/likelihood.cpp draws it.
-    void draw_mixture(const float* params, std::int64_t size, const float* noise, std::int64_t plane,
-                      float* drawn) const {
-        const int channels = int(spec_.channels), groups = groups_of(channels);
-        const std::int64_t count = components_of(size, channels);
-        std::int64_t chosen = 0;
-        float best = -kLargest<float>;
-        for (std::int64_t k = 0; k < count; ++k) {
-            const float score = gumbel_score(params[k], noise[k * plane]);
-            if (k == 0 ? score == score : score > best) best = score, chosen = k;
-        }
-        const auto value = [&](int row) { return params[count * (1 + row) + chosen]; };
-        for (int c = 0; c < channels; ++c) {
-            float mean = value(groups * c);
-            for (int b = 0; b < c; ++b)
-                mean += coefficient_of(value(groups * (c - 1 + b) + groups - 1)).value * drawn[b];
-            drawn[c] = logistic_draw(mean, value(groups * c + 1), noise[(count + c) * plane], true);
+            const float *const params = head.at(y, x) + n * head.channels, *const u = noise(n, y, x);
+            draw_mixture(
+                channels, components_of(head.channels, channels), [&](std::int64_t row) { return params[row]; },
+                [&](std::int64_t j) { return u[j * plane()]; }, drawn + n * channels, 1);
         }
     }
 
@@ -302,7 +285,8 @@ public:
         compiled_.tables.resize(steps);
         compiled_.schedule = {{}, std::vector<std::vector<std::size_t>>(groups), {}};
         compiled_.schedule.drawn = compiled_.schedule.pixel;
-        for (std::size_t i = 0; i < steps; ++i) add(i, spec.steps[i]);
+        compiled_.spec.weights = nullptr;  // the caller's
+        for (std::size_t i = 0; i < steps; ++i) add(spec, i);
         for (const PixelMap& map : spec.maps) {
             auto& storage = compiled_.storage;
             if (storage.size() <= std::size_t(map.storage)) storage.resize(std::size_t(map.storage) + 1);
@@ -323,22 +307,23 @@ public:
     }
 
 private:
-    void add(std::size_t i, const PixelStep& step) {
-        const auto& maps = compiled_.spec.maps;
+    void add(const PixelProgramSpec& spec, std::size_t i) {
+        const PixelStep& step = spec.steps[i];
+        const float* const weight = spec.weights + step.weight;
         auto& [row, pixel, drawn] = compiled_.schedule;
         const std::size_t group = std::size_t(step.group);
         (step.phase == StepPhase::row     ? row
          : step.phase == StepPhase::pixel ? pixel[group]
                                           : drawn[group])
             .push_back(i);
-        const std::int64_t channels = maps[std::size_t(step.a)].channels;
+        const std::int64_t channels = spec.maps[std::size_t(step.a)].channels;
         if (step.kind == StepKind::conv) {
             const std::int64_t depth = step.taps * channels + step.centre;
-            compiled_.weights[i] = PackedWeights(step.weight, step.bias, step.count, depth);
+            const float* const bias = step.bias < 0 ? nullptr : spec.weights + step.bias;
+            compiled_.weights[i] = PackedWeights(weight, bias, step.count, depth);
         } else if (step.kind == StepKind::embed) {
-            compiled_.tables[i].assign(step.weight, step.weight + channels * step.levels * step.dim);
+            compiled_.tables[i].assign(weight, weight + channels * step.levels * step.dim);
         }
-        compiled_.spec.steps[i].weight = compiled_.spec.steps[i].bias = nullptr;  // the caller's
     }
 
     Compiled compiled_;

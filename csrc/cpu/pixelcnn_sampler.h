@@ -6,31 +6,10 @@
 #include <memory>
 #include <vector>
 
+#include "common/pixelcnn_sampler.h"
 #include "common/view.h"
 
 namespace lapcore {
-
-// A buffer: of level L, `columns` places a row, or one place in all where it is read only where it was just written.
-// The last `rows` rows are kept, with `border` columns of zeros at either end. Buffers of one storage share memory.
-struct PixelMap {
-    std::int64_t channels, level, rows, border, columns, storage;
-    bool one_place;
-};
-
-enum class StepKind : int { conv, relu, concat_elu, gated_tanh, gated_identity, add, cat, ones, shuffle, embed };
-enum class StepPhase : int { row, pixel, drawn };
-
-// What is done for the channels [first, first + count) of the map dst; for all groups together in phase row.
-struct PixelStep {
-    StepKind kind;
-    StepPhase phase;
-    std::int64_t group, a, b, dst, first, count;
-    // conv: the first `taps` of the kernel whole, the next for the first `centre` channels. condition: -1 for none.
-    std::int64_t kernel_height, kernel_width, stride, taps, centre, condition;
-    // conv: (count, taps channels + centre); embed: (channels, levels, dim). bias: (count), may be null.
-    const float *weight, *bias;
-    std::int64_t levels, dim;
-};
 
 struct PixelHead {
     bool mixture;
@@ -41,6 +20,7 @@ struct PixelProgramSpec {
     std::int64_t height, width, channels, groups;
     std::vector<PixelMap> maps;  // the first is the image
     std::vector<PixelStep> steps;
+    const float* weights;
     PixelHead head;
 };
 

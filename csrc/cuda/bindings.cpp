@@ -83,6 +83,7 @@ void bind(py::module_& m) {
           "Enqueues the Laplacian loss and its gradient: images as csrc/cuda/laplacian_loss.h takes them.");
     bind_distances(m);
     bind_masked_conv(m);
+    bind_pixelcnn_sampler(m);
 }
 
 }  // namespace lapcore::cuda

@@ -166,13 +166,6 @@ __global__ void __launch_bounds__(kThreads, 4)
     for (int c = 0; c < C; ++c) out.x[(pixel.image * C + c) * problem.pixels + pixel.pixel] = d_x[c];
 }
 
-// One uniform of a stream.
-__device__ float uniform_at(std::uint64_t key, std::uint64_t stream, std::uint64_t element) {
-    const Words words = philox4x32_10(key, element / 4, stream);
-    const std::uint32_t even = element & 2 ? words.w[2] : words.w[0], odd = element & 2 ? words.w[3] : words.w[1];
-    return uniform_of<float>(static_cast<std::int32_t>(element & 1 ? odd : even));
-}
-
 template <class T, int C>
 __global__ void __launch_bounds__(kThreads, 4)
     mixture_sample_kernel(const __grid_constant__ Problem<T> problem, const __grid_constant__ Noise noise, bool snap,

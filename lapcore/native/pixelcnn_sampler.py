@@ -6,12 +6,12 @@ in the phase and at the place where it was just written is kept for that place a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lapcore import _C
 from lapcore.native import random
@@ -33,7 +33,7 @@ from lapcore.reference.pixelcnn_program import (
 )
 from lapcore.reference.pixelcnn_sampler import noise_rows
 
-# As StepKind and StepPhase in csrc/cpu/pixelcnn_sampler.h.
+# As StepKind and StepPhase in csrc/common/pixelcnn_sampler.h.
 KINDS: dict[type[Any], int] = {Conv: 0, Relu: 1, ConcatElu: 2, Gated: 3, Add: 5, Cat: 6, Ones: 7, Shuffle: 8, Embed: 9}
 IDENTITY_GATE = 4
 PHASES = ("row", "pixel", "drawn")
@@ -77,8 +77,25 @@ def sample_program(
 
 
 def compile_program(program: Program) -> _C.PixelProgram:
+    table, weights = steps(program, lambda matrix: matrix)
+    head = program.head
+    levels = head.levels if isinstance(head, Categorical) else 0
+    compiled: _C.PixelProgram = _C.compile_pixel_program(
+        program.size,
+        program.channels,
+        program.groups,
+        maps(program),
+        table,
+        weights.data_ptr(),
+        (levels == 0, head.src, levels),
+    )
+    return compiled
+
+
+def maps(program: Program) -> list[tuple[int, ...]]:
+    """The members of PixelMap."""
     storage, one_place = place_buffers(program)
-    maps = [
+    return [
         (
             buffer.channels,
             buffer.level,
@@ -90,14 +107,6 @@ def compile_program(program: Program) -> _C.PixelProgram:
         )
         for b, buffer in enumerate(program.buffers)
     ]
-    alive: list[Tensor] = []
-    steps = list(_steps(program, alive))
-    head = program.head
-    levels = head.levels if isinstance(head, Categorical) else 0
-    compiled: _C.PixelProgram = _C.compile_pixel_program(
-        program.size, program.channels, program.groups, maps, steps, (levels == 0, head.src, levels)
-    )
-    return compiled
 
 
 def place_buffers(program: Program) -> tuple[list[int], list[bool]]:
@@ -135,35 +144,43 @@ def _kind(program: Program, b: int) -> tuple[str, int]:
     return phase, buffer.channels * (program.size_of(b)[1] if phase == "row" else 1)
 
 
-def _steps(program: Program, alive: list[Tensor]) -> Iterator[tuple[int, ...]]:
-    """The members of PixelStep; the tensors whose addresses are among them are added to `alive`."""
+def steps(program: Program, pack: Callable[[Tensor], Tensor]) -> tuple[list[tuple[int, ...]], Tensor]:
+    """The members of PixelStep, and the weights in which they say where theirs are: matrices (outputs, inputs) as `pack` lays them
+    out, biases and tables."""
+    table: list[tuple[int, ...]] = []
+    weights: list[Tensor] = []
+    end = 0
+
+    def put(tensor: Tensor) -> int:
+        """Each begins at a multiple of 16 bytes."""
+        nonlocal end
+        begin, flat = end, tensor.flatten()
+        weights.append(nn.functional.pad(flat, (0, -len(flat) % 4)))
+        end += len(weights[-1])
+        return begin
+
     for instruction, phase in zip(program.instructions, program.phases, strict=True):
         a, b = (*sources(instruction), *sources(instruction))[:2]
         whole = phase == "row" and not isinstance(instruction, Conv)
+        # kernel_height, kernel_width, stride, taps, centre, condition, weight, bias, levels, dim
+        rest = 0, 0, 1, 0, 0, -1, 0, -1, 0, 0
+        if isinstance(instruction, Embed):
+            rest = 0, 0, 1, 0, 0, -1, put(instruction.table), -1, *instruction.table.shape[1:]
         for group in range(1 if whole else program.groups):
             all_of_it = [range(program.buffers[instruction.dst].channels)]
             for part in all_of_it if whole else program.channels_of(instruction.dst, group):
-                place = PHASES.index(phase), group, a, b, instruction.dst, part.start, len(part)
-                yield _kind_of(instruction), *place, *_rest(program, instruction, group, part, alive)
+                if isinstance(instruction, Conv):
+                    weight = put(pack(program.matrix(instruction, group, part)))
+                    bias = -1 if instruction.bias is None else put(instruction.bias[part.start : part.stop])
+                    condition = -1 if instruction.condition is None else instruction.condition
+                    kernel, live = instruction.weight.shape[2:], program.live(instruction, group)
+                    rest = *kernel, instruction.stride, *live, condition, weight, bias, 0, 0
+                where = PHASES.index(phase), group, a, b, instruction.dst, part.start, len(part)
+                table.append((_kind_of(instruction), *where, *rest))
+    return table, torch.cat(weights) if weights else torch.empty(0)
 
 
 def _kind_of(instruction: Instruction) -> int:
     if isinstance(instruction, Gated) and instruction.first == "identity":
         return IDENTITY_GATE
     return KINDS[type(instruction)]
-
-
-def _rest(program: Program, instruction: Instruction, group: int, part: range, alive: list[Tensor]) -> tuple[int, ...]:
-    """kernel_height, kernel_width, stride, taps, centre, condition, weight, bias, levels, dim"""
-    if isinstance(instruction, Conv):
-        taps, centre = program.live(instruction, group)
-        weight = program.matrix(instruction, group, part).contiguous()
-        alive.append(weight)
-        bias = 0 if instruction.bias is None else instruction.bias[part.start :].data_ptr()
-        condition = -1 if instruction.condition is None else instruction.condition
-        kernel = instruction.weight.shape[2:]
-        return *kernel, instruction.stride, taps, centre, condition, weight.data_ptr(), bias, 0, 0
-    if isinstance(instruction, Embed):
-        _, levels, dim = instruction.table.shape
-        return 0, 0, 1, 0, 0, -1, instruction.table.data_ptr(), 0, levels, dim
-    return 0, 0, 1, 0, 0, -1, 0, 0, 0, 0

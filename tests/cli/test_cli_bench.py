@@ -382,7 +382,7 @@ def test_the_steps_for_a_card(tmp_path, monkeypatch):
     build = gpu.build_step((9, 0))
     assert build.environment["CUDAARCHS"] == "90-real" and build.environment["LAPCORE_BUILD"] == "cuda"
     steps = {step.name: step for step in gpu.later_steps(True, tmp_path)}
-    measured = ["G1", "G2", "G3", "G4", "G5", "vector_quantize", "parzen_log_likelihood"]
+    measured = ["G1", "G2", "G3", "G4", "G5", "G6, G7", "vector_quantize", "parzen_log_likelihood"]
     assert list(steps)[-len(measured) :] == measured and {"memcheck", "racecheck"} < set(steps)
     assert steps["tests of the kernels"].environment == {
         "LAPCORE_STRICT": "1",

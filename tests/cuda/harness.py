@@ -49,6 +49,8 @@ FUNCTIONS = (
     "gated_activation_backward",
     "concat_elu",
     "concat_elu_backward",
+    "sample_program",
+    "categorical",
 )
 """In the order of the runner's."""
 

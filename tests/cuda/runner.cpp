@@ -16,6 +16,7 @@
 #include "cuda/likelihood.h"
 #include "cuda/masked_conv.h"
 #include "cuda/parzen.h"
+#include "cuda/pixelcnn_sampler.h"
 #include "cuda/pyramid.h"
 #include "cuda/pyramid_level.h"
 #include "cuda/pyramids.h"
@@ -332,6 +333,47 @@ void concat_elu_backward(const Case& c) {
     cuda::concat_elu_backward(activation_call(c, 1), rows_of(c.tensors[0]), rows_of(c.tensors[1]), c[2].data);
 }
 
+template <class T>
+T* data_of(const Case& c, std::size_t i) {
+    return static_cast<T*>(c[i].data);
+}
+
+// numbers: stream height width channels groups mixture head levels floats, then where storages of one place begin;
+// tensors: maps, steps, bounds, their conditions or none, weights, seeds, conditions, given and known or none, the
+// images
+void sample_program(const Case& c) {
+    cuda::PixelProgram program{};
+    program.height = c.n[1];
+    program.width = c.n[2];
+    program.channels = c.n[3];
+    program.groups = c.n[4];
+    program.maps = data_of<PixelMap>(c, 0);
+    program.steps = data_of<PixelStep>(c, 1);
+    program.bounds = data_of<std::int64_t>(c, 2);
+    program.conditions = data_of<cuda::PixelConditionOf>(c, 3);
+    program.weights = data_of<float>(c, 4);
+    program.mixture = c.n[5] != 0;
+    program.head = c.n[6];
+    program.levels = c.n[7];
+    program.floats = c.n[8];
+    program.one_place.assign(c.n.begin() + 9, c.n.end());
+    const cuda::PixelSamplerCall call{reinterpret_cast<void*>(c.n[0]),
+                                      c[9].shape[0],
+                                      seeds_of(c[5], 1, 0),
+                                      data_of<float>(c, 6),
+                                      data_of<float>(c, 7),
+                                      data_of<bool>(c, 8),
+                                      data_of<float>(c, 9)};
+    Workspace work;
+    cuda::sample_program(program, call, work.memory(cuda::sample_program_work(program, call.images), 0xff));
+}
+
+// numbers: dtype stream; tensors: logits, u, indices
+void categorical(const Case& c) {
+    cuda::categorical(static_cast<DType>(c.n[0]), reinterpret_cast<void*>(c.n[1]), c[0].shape[0], c[0].shape[1],
+                      c[0].data, c[1].data, static_cast<std::int64_t*>(c[2].data));
+}
+
 const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        apply_table,
                                                        stream,
@@ -359,7 +401,9 @@ const std::function<void(const Case&)> kFunctions[] = {apply,
                                                        gated_activation,
                                                        gated_activation_backward,
                                                        concat_elu,
-                                                       concat_elu_backward};
+                                                       concat_elu_backward,
+                                                       sample_program,
+                                                       categorical};
 
 void run_case(std::istream& in, std::ostream& out) {
     const std::int64_t function = numbers(in, 1)[0];

@@ -39,6 +39,9 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
 
 template <class T>
 T __ldg(const T* at) {
@@ -98,6 +101,11 @@ T shim_exchange(T value, unsigned from) {
     shim_warp->barriers.wait(shim_warp_turn);
     std::memcpy(&value, &slots[from < shim_lanes ? from : shim_lane], sizeof value);
     return value;
+}
+
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+    return shim_exchange(value, static_cast<unsigned>(lane));
 }
 
 template <class T>
