@@ -54,9 +54,11 @@ struct Tile {
 };
 
 // c += a b over `depth` steps; a: the first block of some rows, the others `stride` apart; b: (depth, kTileColumns).
-// Of the tile's first kRows rows.
+// Of the tile's first kRows rows. A call of its own: among other code GCC keeps the loop's pointers in memory, which
+// takes twice the time.
 template <std::int64_t kRows = kTileRows, class C>
-LAPCORE_INLINE void multiply(const C* a, std::int64_t stride, const C* b, std::int64_t depth, Tile<C>& c) {
+__attribute__((noinline)) void add_product(const C* a, std::int64_t stride, const C* b, std::int64_t depth,
+                                           Tile<C>& c) {
     Vector<C> sums[kRows][kTileVectors];
     std::copy_n(&c.rows[0][0], kRows * kTileVectors, &sums[0][0]);
     for (; depth > 0; depth -= kDepth, a += stride) {
@@ -76,13 +78,6 @@ LAPCORE_INLINE void multiply(const C* a, std::int64_t stride, const C* b, std::i
         }
     }
     std::copy_n(&sums[0][0], kRows * kTileVectors, &c.rows[0][0]);
-}
-
-// The same as a call: among much other code GCC keeps the loop's pointers in memory, which takes twice the time.
-template <std::int64_t kRows, class C>
-__attribute__((noinline)) void add_product(const C* a, std::int64_t stride, const C* b, std::int64_t depth,
-                                           Tile<C>& c) {
-    multiply<kRows>(a, stride, b, depth, c);
 }
 
 // Of the first `rows` rows at least.

@@ -36,8 +36,8 @@ void inner_products(const C* a, std::int64_t tiles, const C* b, std::int64_t dep
     for (std::int64_t k = 0; k < depth; k += kFlush) {
         for (std::int64_t t = 0; t < tiles; ++t) {
             Tile<C> sums{};
-            multiply(a + (k / kDepth * tiles + t) * kBlock, tiles * kBlock, b + k * kTileColumns<C>,
-                     std::min(kFlush, depth - k), sums);
+            add_product(a + (k / kDepth * tiles + t) * kBlock, tiles * kBlock, b + k * kTileColumns<C>,
+                        std::min(kFlush, depth - k), sums);
             C from[size];
             std::memcpy(from, &sums, sizeof from);
             for (std::int64_t i = 0; i < size; ++i) dots[t * size + i] += double(from[i]);

@@ -68,7 +68,7 @@ public:
             for (std::int64_t r = 0; r < kTileRows; ++r) {
                 for (auto& score : scores.rows[r]) score = broadcast(biases_[std::size_t(first + r)]);
             }
-            multiply(packed_.data() + first / kTileRows * tile_, kBlock, z, depth_, scores);
+            add_product(packed_.data() + first / kTileRows * tile_, kBlock, z, depth_, scores);
 #pragma GCC unroll 16
             for (std::int64_t r = 0; r < kTileRows; ++r) {
 #pragma GCC unroll 16
