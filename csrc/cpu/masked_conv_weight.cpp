@@ -15,7 +15,7 @@
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-constexpr std::int64_t kBlockPixels = 4 * kDepth;
+constexpr std::int64_t kBlockPixels = 8 * kDepth;
 constexpr std::int64_t kPackedNumbers = 1 << 20;  // of grad at once
 
 // Rows of pixels of grad (N, O, H', W'), counted through over the images.
