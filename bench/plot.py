@@ -16,8 +16,10 @@ COLOURS = {
     "scikit-image": "#7a9e7e",
     "torch eager": "#8d6a9f",
     "torch.compile": "#c5a3d9",
+    "torch cropped": "#b565a7",
     "RIFE's loss": "#b5838d",
     "lapcore reference": "#9a9a9a",
+    "lapcore naive": "#d0d0d0",
 }
 
 

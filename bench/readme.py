@@ -18,7 +18,7 @@ TABLES = {
 }
 """By file of results, the packages whose versions are named."""
 END = "<!-- end of times -->"
-LIBRARIES = ("opencv", "kornia-rs", "kornia", "torch eager", "torch.compile")
+LIBRARIES = ("opencv", "kornia-rs", "kornia", "torch eager", "torch cropped", "torch.compile")
 
 
 def table(name: str) -> str:
