@@ -19,7 +19,7 @@ import torch
 import lapcore
 from bench.gpu_pyramid import Called, exercise, measure_listed
 from bench.harness import Build, Case, Peers, at_most, times
-from bench.pixelcnn_sampler import operations, sampling
+from bench.sampling import operations, sampling
 from lapcore.models.autoregressive import AutoregressiveModel
 from lapcore.models.gated_pixelcnn import GatedPixelCNN
 from lapcore.models.pixelcnn import PixelCNN

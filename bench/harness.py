@@ -80,9 +80,10 @@ class Case:
     bytes: the least it must move, or 0 where the host's time or the operations count. ours: by backend; the first is what a plain
     call takes, and what the goals are about. expected: what all of ours must give, by default the result of the last of them, the
     reference. peers: who does the same, by "library" or "library: way to do it". difference: of two results, at most `tolerance`.
-    operations: additions and multiplications that it takes at the least. peaks: whether memory is stated. least_samples: fewer
-    than usual where a call takes seconds. repeats: of those whose work is the same thing again and again, and who do it but once,
-    how often it is done: their times are multiplied by that, and their names say so.
+    operations: additions and multiplications that it takes at the least. images: how many a call makes, if that is what counts.
+    peaks: whether memory is stated. least_samples: fewer than usual where a call takes seconds. repeats: of those whose work is the
+    same thing again and again, and who do it but once, how often it is done: their times are multiplied by that, and their names
+    say so.
     """
 
     op: str
@@ -94,6 +95,7 @@ class Case:
     difference: Callable[[object, object], float] = field(default_factory=lambda: largest_difference)
     tolerance: float = 1e-5
     operations: int = 0
+    images: int = 0
     peaks: bool = False
     least_samples: int = LEAST_SAMPLES
     repeats: Mapping[str, int] = field(default_factory=dict)
@@ -117,6 +119,7 @@ class Measured(NamedTuple):
     operations: int = 0
     matrix_rate: float = 0.0
     peaks: Mapping[str, int] = MappingProxyType({})
+    images: int = 0
 
 
 def library(who: str) -> str:
@@ -394,7 +397,19 @@ def measure_case(family: str, name: str, build: Build, seconds: float, clock: Cl
         peaks = {who: size for who, size in grown.items() if size is not None}
     everything = {**failed, **unable}
     return Measured(
-        family, name, case.op, case.bytes, case.goals, ours, times, everything, untimed, case.operations, rate, peaks
+        family,
+        name,
+        case.op,
+        case.bytes,
+        case.goals,
+        ours,
+        times,
+        everything,
+        untimed,
+        case.operations,
+        rate,
+        peaks,
+        case.images,
     )
 
 

@@ -36,7 +36,8 @@ DISTRIBUTIONS = (
 @dataclass(frozen=True)
 class Line:
     """Who took how long. relative: its time over ours, above 1 where ours is faster. ceiling_percent: of the copy's rate, or of the
-    matrix product's where the case counts operations. peak_bytes: by how much the process grew, where that was measured."""
+    matrix product's where the case counts operations. peak_bytes: by how much the process grew, where that was measured.
+    images_per_second: where a case makes images."""
 
     who: str
     milliseconds: float
@@ -45,6 +46,7 @@ class Line:
     ceiling_percent: float | None
     relative: float | None
     peak_bytes: int | None = None
+    images_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ def _case(measured: Measured, ceiling: float) -> CaseReport:
         if measured.operations:
             percent = 100 * measured.operations / median / measured.matrix_rate
         relative = median / base if base else None
-        grown = measured.peaks.get(who)
-        lines.append(Line(who, 1e3 * median, (1e3 * low, 1e3 * high), len(taken), percent, relative, grown))
+        grown, rate = measured.peaks.get(who), measured.images / median if measured.images else None
+        lines.append(Line(who, 1e3 * median, (1e3 * low, 1e3 * high), len(taken), percent, relative, grown, rate))
     verdicts = [_judge(goal, measured.ours, lines) for goal in measured.goals]
     return CaseReport(
         family=measured.family,
@@ -184,10 +186,11 @@ def _text_of_case(case: CaseReport) -> list[str]:
         low, high = line.quartiles
         percent = "" if line.ceiling_percent is None else f"  {line.ceiling_percent:6.1f}% of {ceiling}"
         ratio = "" if line.who == case.ours or line.relative is None else f"  {line.relative:8.2f}x our time"
+        rate = "" if line.images_per_second is None else f"  {line.images_per_second:.4g} images/s"
         memory = "" if line.peak_bytes is None else f"  peak {line.peak_bytes / 1e6:.4g} MB"
         rows.append(
             f"  {line.who:{width}}{line.milliseconds:10.4f} ms  ({low:.4f} - {high:.4f}, {line.samples:4d} times)"
-            f"{percent}{ratio}{memory}"
+            f"{percent}{ratio}{rate}{memory}"
         )
     rows += [f"  {who}: {why}" for who, why in {**case.untimed, **case.failed}.items()]
     return [*rows, *(f"  {goal}" for goal in case.goals)]

@@ -102,6 +102,8 @@ def sampling(
         difference=share_of_images_that_differ,
         tolerance=0.2,
         operations=operations(program, images),
+        images=images,
+        peaks=True,
         least_samples=3,
         repeats=dict.fromkeys(naive, passes),
     )
