@@ -18,6 +18,7 @@ from lapcore.nn import MaskedConv2d
 from lapcore.nn.tracing import program_of
 from lapcore.ops import pixelcnn_sampler as ops
 from lapcore.ops.pixelcnn_sampler import Buffer, Categorical, Conv, Mixture, Program
+from lapcore.reference import pixelcnn_sampler as reference
 from tests.autoregressive import naive, networks
 from tests.conftest import require_backend
 from tests.oracle import pixelcnn_sampler as oracle
@@ -131,6 +132,32 @@ def test_cached_is_naive(name: str, room: str) -> None:
     cached = lapcore.sample_program(program, seeds, conditions)
     assert_same_bits(cached, naive(net, program, seeds, *conditions))
     assert len(cached.unique()) > 1 and cached.abs().max() <= 1 and cached.is_contiguous()
+
+
+@every_network
+def test_the_references_logits_are_the_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a draw is made from, place by place, to 1e-5 of what the whole network gives for the image that was drawn."""
+    net, program = network(name)
+    seeds, conditions = inputs(program, 3)
+    seen: dict[tuple[int, int, int], Tensor] = {}
+    draw_at = reference._Run.draw
+
+    def recording(run: Any, y: int, x: int, group: int, *rest: Any) -> None:
+        at = run.view(program.head.src, slice(None), slice(y, y + 1), slice(x, x + 1))
+        seen[y, x, group] = at[..., 0, 0].clone()
+        draw_at(run, y, x, group, *rest)
+
+    monkeypatch.setattr(reference._Run, "draw", recording)
+    with lapcore.backend("reference"):
+        image = lapcore.sample_program(program, seeds, conditions)
+        with torch.no_grad():
+            want = net(image, *conditions)
+    assert len(seen) == program.size[0] * program.size[1] * program.groups
+    each = want.shape[1] // program.groups
+    for (y, x, group), got in seen.items():
+        part = slice(group * each, (group + 1) * each)
+        scale = float(want.abs().max())
+        assert (got[:, part] - want[:, part, y, x]).abs().max() <= 1e-5 * max(scale, 1)
 
 
 @pytest.mark.parametrize("name", ["grey", "colour", "colour at once", "streams"])
