@@ -66,7 +66,9 @@ NOISE = ("bits", "uniform:float32", "normal:float32")
 PRODUCTS = ("product_kernel", "weight_kernel")
 
 
-@pytest.mark.parametrize("architecture", CASES)
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(each, marks=() if each == 90 else pytest.mark.slow) for each in CASES]
+)
 def test_compiles_without_spills(architecture: int, tmp_path: Path) -> None:
     """Registers that spill lie on the stack, so an empty stack and no local memory mean none do."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
