@@ -71,7 +71,7 @@ def _describe_os_error(error: OSError) -> str:
 def _dispatch(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="lapcore",
-        description="Laplacian pyramids, and generative models built on them.",
+        description="Image pyramids, masked convolutions, and generative models built on them.",
         epilog="commands:\n" + "\n".join(f"  {name:<12} {line}" for name, line in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
