@@ -54,7 +54,7 @@ __device__ Four<Drawn<kDistribution>> block_of(std::uint64_t key, std::uint64_t 
 }
 
 // One uniform of a stream.
-__device__ float uniform_at(std::uint64_t key, std::uint64_t stream, std::uint64_t element) {
+__device__ inline float uniform_at(std::uint64_t key, std::uint64_t stream, std::uint64_t element) {
     const Words words = philox4x32_10(key, element / 4, stream);
     const std::uint32_t even = element & 2 ? words.w[2] : words.w[0], odd = element & 2 ? words.w[3] : words.w[1];
     return uniform_of<float>(static_cast<std::int32_t>(element & 1 ? odd : even));
