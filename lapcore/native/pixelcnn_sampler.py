@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lapcore import _C
 from lapcore.native import random
-from lapcore.native.memory import DTYPES
+from lapcore.native.memory import CPU, DTYPES
 from lapcore.reference.pixelcnn_program import (
     Add,
     Cat,
@@ -43,7 +43,7 @@ _compiled: WeakKeyDictionary[Program, dict[str, _C.PixelProgram]] = WeakKeyDicti
 
 def categorical(logits: Tensor, u: Tensor) -> Tensor:
     logits, u = logits.contiguous(), u.contiguous()
-    indices = torch.empty(len(u), dtype=torch.int64)
+    indices = torch.empty(len(u), dtype=torch.int64, device=CPU)
     rows, levels = logits.shape
     addresses = logits.data_ptr(), u.data_ptr(), indices.data_ptr()
     _C.categorical(DTYPES[logits.dtype], torch.get_num_threads(), rows, levels, *addresses)
@@ -59,7 +59,7 @@ def sample_program(
         by_isa[isa] = compile_program(program)
     rows = noise_rows(program)
     noise = random.uniform((len(seeds), rows, *program.size), seeds, 0, seeds.device, torch.float32)
-    out = torch.empty(len(seeds), program.channels, *program.size, dtype=torch.float32)
+    out = torch.empty(len(seeds), program.channels, *program.size, dtype=torch.float32, device=CPU)
     # Of maps of conditions, the images of a place are side by side.
     kept = [(c if c.dim() == 2 else c.permute(2, 3, 0, 1)).contiguous() for c in conditions]
     given, known = (None if x is None else x.contiguous() for x in (given, known))
@@ -177,7 +177,7 @@ def steps(program: Program, pack: Callable[[Tensor], Tensor]) -> tuple[list[tupl
                     rest = *kernel, instruction.stride, *live, condition, weight, bias, 0, 0
                 where = PHASES.index(phase), group, a, b, instruction.dst, part.start, len(part)
                 table.append((_kind_of(instruction), *where, *rest))
-    return table, torch.cat(weights) if weights else torch.empty(0)
+    return table, torch.cat(weights) if weights else torch.empty(0, device=CPU)
 
 
 def _kind_of(instruction: Instruction) -> int:

@@ -41,7 +41,7 @@ def categorical(logits: Tensor, u: Tensor) -> Tensor:
 
 def level_values(levels: int, device: torch.device) -> Tensor:
     """(levels,): the image's values 2 k / (levels - 1) - 1, each operation rounded to float32, by the CPU's division."""
-    return (torch.arange(levels, dtype=torch.float32) * 2 / (levels - 1) - 1).to(device)
+    return (torch.arange(levels, dtype=torch.float32, device="cpu") * 2 / (levels - 1) - 1).to(device)
 
 
 def level_indices(values: Tensor, levels: int) -> Tensor:
