@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lapcore.models.base import ImageModel, check_tensor, inference
+from lapcore.models.base import ImageModel, check_tensor, inference, positive
 from lapcore.nn.blocks import full_precision
 from lapcore.nn.tracing import program_of
 from lapcore.ops import random
@@ -141,21 +142,21 @@ class AutoregressiveModel(ImageModel):
                 images[at] = images[at].where(known[at], drawn)
         return images
 
+    @abstractmethod
     def _nll(self, out: Tensor, values: Tensor, indices: Tensor) -> Tensor:
         """-log p in nats, (N,), of images given both ways, from the network's output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _turns(self) -> Sequence[slice]:
         """The channels of a pixel that are drawn together, turn by turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _draw(self, out: Tensor, seeds: Tensor, turn: slice, i: int, j: int) -> Tensor:
         """Values (N, channels of the turn) of pixel (i, j), from the network's output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _head(self, source: int) -> Head:
         """The distribution for `lapcore.ops.pixelcnn_sampler`, whose buffer `source` is the network's output."""
-        raise NotImplementedError
 
     def _check_labelled(self, images: Tensor, labels: Tensor | None) -> None:
         self._check_images("images", images)
@@ -186,7 +187,35 @@ class AutoregressiveModel(ImageModel):
 
 
 class CategoricalModel(AutoregressiveModel):
-    """One softmax for each channel of a pixel, over all levels: the network's output is (N, channels * levels, H, W)."""
+    """One softmax for each channel of a pixel, over all levels: the network's output is (N, channels * levels, H, W).
+
+    A subclass builds its network in `_network_of` and says in its docstring what the settings mean to it.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        channels: int = 3,
+        *,
+        hidden: int = 128,
+        layers: int = 15,
+        num_classes: int | None = None,
+        levels: int = 256,
+        head: int | None = None,
+        embedding: int | None = None,
+    ) -> None:
+        settings = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        super().__init__(settings, levels)
+        head = (32 if channels == 1 else 1024) if head is None else head
+        positive(hidden=hidden, layers=layers, head=head, embedding=1 if embedding is None else embedding)
+        at_least("hidden", hidden, channels)
+        at_least("head", head, channels)
+        self.network, conditions = self._network_of(hidden, layers, head, embedding)
+        self._add_class_vectors(conditions)
+
+    @abstractmethod
+    def _network_of(self, hidden: int, layers: int, head: int, embedding: int | None) -> tuple[nn.Module, list[int]]:
+        """The network, and the lengths of the vectors that it takes with classes."""
 
     def _nll(self, out: Tensor, values: Tensor, indices: Tensor) -> Tensor:
         logits = self._logits(out).flatten(0, 1)
@@ -207,3 +236,9 @@ class CategoricalModel(AutoregressiveModel):
 
     def _head(self, source: int) -> Head:
         return Categorical(source, self.levels)
+
+
+def at_least(name: str, value: int, channels: int) -> None:
+    """Every colour needs a map of its own."""
+    if value < channels:
+        raise ValueError(f"{name}: expected at least {channels}, one map for each channel, got {value}")

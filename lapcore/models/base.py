@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -37,7 +38,7 @@ def inference(method: Callable[Concatenate[M, P], Tensor]) -> Callable[Concatena
     return run
 
 
-class ImageModel(nn.Module):
+class ImageModel(nn.Module, ABC):
     """A model of float32 images (N, channels, image_size, image_size) in [-1, 1].
 
     A subclass calls `super().__init__` with all of its constructor's keyword arguments, which `config` keeps, and says which of its
@@ -58,10 +59,11 @@ class ImageModel(nn.Module):
         if self.num_classes is not None:
             positive(num_classes=self.num_classes)
 
+    @abstractmethod
     def training_stages(self) -> tuple[str, ...]:
         """Names of the stages to train, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -70,7 +72,6 @@ class ImageModel(nn.Module):
         stage: default the one `set_stage` chose. seeds: int64 (N,), of the noise; None draws one from torch's default CPU
         generator.
         """
-        raise NotImplementedError
 
     def forward(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
@@ -102,8 +103,9 @@ class ImageModel(nn.Module):
             module.train()
         return self
 
+    @abstractmethod
     def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        raise NotImplementedError
+        """The modules that a stage trains; ValueError naming the stage for one that is unknown."""
 
     @property
     def dtype(self) -> torch.dtype:

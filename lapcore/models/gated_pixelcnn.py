@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lapcore.models.autoregressive import CategoricalModel
-from lapcore.models.base import positive
-from lapcore.models.pixelcnn import at_least, pointwise
+from lapcore.models.pixelcnn import pointwise
 from lapcore.nn.masked import Embed, GatedMaskedConv2d
 
 
@@ -39,26 +38,10 @@ class GatedPixelCNN(CategoricalModel):
 
     name = "gated_pixelcnn"
 
-    def __init__(
-        self,
-        image_size: int = 32,
-        channels: int = 3,
-        *,
-        hidden: int = 128,
-        layers: int = 15,
-        num_classes: int | None = None,
-        levels: int = 256,
-        head: int | None = None,
-        embedding: int | None = None,
-    ) -> None:
-        settings = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        super().__init__(settings, levels)
-        head = (32 if channels == 1 else 1024) if head is None else head
-        positive(hidden=hidden, layers=layers, head=head, embedding=1 if embedding is None else embedding)
-        at_least("hidden", hidden, channels)
-        at_least("head", head, channels)
-        self.network = Network(channels, hidden, layers, levels, head, embedding, num_classes is not None)
-        self._add_class_vectors([2 * hidden] * (2 * layers))
+    def _network_of(self, hidden: int, layers: int, head: int, embedding: int | None) -> tuple[nn.Module, list[int]]:
+        labelled = self.num_classes is not None
+        network = Network(self.channels, hidden, layers, self.levels, head, embedding, labelled)
+        return network, [2 * hidden] * (2 * layers)
 
 
 class Network(nn.Module):

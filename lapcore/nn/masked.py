@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lapcore.ops.masked_conv import check_mask, concat_elu, gated_activation, kernel_sides, mask_of, masked_conv2d
+from lapcore.ops.pixelcnn_sampler import level_indices
 from lapcore.reference.masked_conv import centre_channels, whole_taps
 
 
@@ -181,8 +182,8 @@ class Ones(nn.Module):
 class Embed(nn.Module):
     """A vector for every level of every channel: images `(N, C, H, W)` in [-1, 1] -> `(N, C * dim, H, W)`.
 
-    The value x is level round((x + 1) / 2 (levels - 1)), at least 0 and at most levels - 1; channel c * dim + e of the result is
-    `weight[c, level of channel c, e]`, so that it stays in the colour group of its channel. Start: standard normal.
+    The value x is level round((x + 1) / 2 (levels - 1)), at least 0 and at most levels - 1, and 0 for NaN; channel c * dim + e of
+    the result is `weight[c, level of channel c, e]`, so that it stays in the colour group of its channel. Start: standard normal.
     """
 
     def __init__(self, channels: int, levels: int, dim: int) -> None:
@@ -192,8 +193,7 @@ class Embed(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        index = ((x + 1) * ((self.levels - 1) / 2)).round().clamp(0, self.levels - 1).long()
-        rows = index + self.levels * torch.arange(self.channels, device=x.device)[:, None, None]
+        rows = level_indices(x, self.levels) + self.levels * torch.arange(self.channels, device=x.device)[:, None, None]
         return F.embedding(rows, self.weight.flatten(0, 1)).movedim(-1, 2).flatten(1, 2)
 
     def extra_repr(self) -> str:
