@@ -16,6 +16,7 @@ namespace lapcore::LAPCORE_ISA {
 namespace {
 
 constexpr std::int64_t kBlockPixels = 8 * kDepth;
+static_assert(kBlockPixels <= Grid::kMost);
 constexpr std::int64_t kPackedNumbers = 1 << 20;  // of grad at once
 
 // Rows of pixels of grad (N, O, H', W'), counted through over the images.

@@ -68,7 +68,7 @@ struct Run {
 // The output pixels of a batch, counted through over images and rows, over an input of height x width pixels.
 class Grid {
 public:
-    static constexpr std::int64_t kMost = 256;  // pixels asked for at once
+    static constexpr std::int64_t kMost = 512;  // pixels asked for at once: each may lie in a row of its own
 
     Grid(const View& x, const Chain& chain, std::int64_t stride, std::int64_t out_height, std::int64_t out_width)
         : images_(x.shape[0]),
@@ -207,6 +207,7 @@ public:
     // by side at to + (k - first) * kWidth. Lanes beyond `count` hold anything.
     template <std::int64_t kWidth>
     void rows(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, C* to) const {
+        static_assert(kWidth <= Grid::kMost);
         const bool direct = std::is_same_v<T, C> && grid_.stride() == 1;
         grid_.over_taps(chain_, pixel, count, first, end,
                         [&](const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n) {

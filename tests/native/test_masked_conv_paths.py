@@ -94,6 +94,8 @@ CASES = [
     Case(2, 3, 4, (6, 6), (5, 3), "above", gated=True),
     Case(2, 3, 4, (3, 4), (1, 3), "above"),
     Case(70, 2, 3, (2, 1), (3, 3), "A", stride=2),
+    Case(600, 2, 4, (1, 1), (1, 1)),
+    Case(2, 2, 4, (1100, 2), (3, 3), stride=2),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
