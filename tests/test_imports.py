@@ -206,3 +206,19 @@ for name in {names!r}:
     done = python(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("room", "others"),
+    [("common", ("cpu", "cuda", "bindings")), ("cpu", ("cuda", "bindings")), ("cuda", ("cpu", "bindings"))],
+)
+def test_the_rooms_of_csrc_share_common_alone(room: str, others: tuple[str, ...]) -> None:
+    sources = sorted((ROOT / "csrc" / room).iterdir())
+    assert sources
+    found = [
+        (path.name, line)
+        for path in sources
+        for line in path.read_text().splitlines()
+        if line.startswith(tuple(f'#include "{other}/' for other in others))
+    ]
+    assert not found

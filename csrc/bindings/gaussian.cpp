@@ -1,10 +1,7 @@
-// The side of lapcore/native/gaussian.py and of lapcore/native/cuda/gaussian.py.
+// lapcore/native/gaussian.py's side of csrc/cpu/gaussian.h.
 #include "bindings/bindings.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
-#if defined(LAPCORE_CUDA)
-#include "cuda/gaussian.h"
-#endif
 
 namespace py = pybind11;
 
@@ -52,44 +49,6 @@ void nll_backward(int dtype, int threads, const Shape& shape, std::uintptr_t gra
                                     rows_of(logvar), pointer(d_x), pointer(d_mean), pointer(d_logvar));
 }
 
-#if defined(LAPCORE_CUDA)
-cuda::GaussianCall call_of(int dtype, std::uintptr_t stream, const Shape& shape) {
-    return {static_cast<DType>(dtype), pointer(stream), shape.first, shape.second};
-}
-
-double* parts_of(std::uintptr_t parts) { return static_cast<double*>(pointer(parts)); }
-
-void cuda_forward(int dtype, std::uintptr_t stream, const Shape& shape, const MomentRows& moments,
-                  const SeedsTensor& seeds, std::uintptr_t z, std::uintptr_t kl, std::uintptr_t parts) {
-    const Moments m = moments_of(moments);
-    const py::gil_scoped_release release;
-    cuda::gaussian_forward(call_of(dtype, stream, shape), m, seeds_of(seeds), pointer(z), pointer(kl), parts_of(parts));
-}
-
-void cuda_backward(int dtype, std::uintptr_t stream, const Shape& shape, const std::optional<RowsTensor>& grad_z,
-                   std::uintptr_t grad_kl, const MomentRows& moments, const SeedsTensor& seeds,
-                   const MomentRows& gradients) {
-    const Moments m = moments_of(moments), out = moments_of(gradients);
-    const py::gil_scoped_release release;
-    cuda::gaussian_backward(call_of(dtype, stream, shape), rows_of(grad_z), pointer(grad_kl), m, seeds_of(seeds), out);
-}
-
-void cuda_nll(int dtype, std::uintptr_t stream, const Shape& shape, const RowsTensor& x, const RowsTensor& mean,
-              const RowsTensor& logvar, std::uintptr_t out, std::uintptr_t parts) {
-    const py::gil_scoped_release release;
-    cuda::gaussian_nll(call_of(dtype, stream, shape), rows_of(x), rows_of(mean), rows_of(logvar), pointer(out),
-                       parts_of(parts));
-}
-
-void cuda_nll_backward(int dtype, std::uintptr_t stream, const Shape& shape, std::uintptr_t grad, const RowsTensor& x,
-                       const RowsTensor& mean, const RowsTensor& logvar, std::uintptr_t d_x, std::uintptr_t d_mean,
-                       std::uintptr_t d_logvar) {
-    const py::gil_scoped_release release;
-    cuda::gaussian_nll_backward(call_of(dtype, stream, shape), pointer(grad), rows_of(x), rows_of(mean),
-                                rows_of(logvar), pointer(d_x), pointer(d_mean), pointer(d_logvar));
-}
-#endif
-
 }  // namespace
 
 void bind_gaussian(py::module_& m) {
@@ -102,20 +61,6 @@ void bind_gaussian(py::module_& m) {
           arg("out"));
     m.def("gaussian_nll_backward", &nll_backward, arg("dtype"), arg("threads"), arg("shape"), arg("grad"), arg("x"),
           arg("mean"), arg("logvar"), arg("d_x"), arg("d_mean"), arg("d_logvar"));
-#if defined(LAPCORE_CUDA)
-    m.def("cuda_gaussian_parts", &cuda::gaussian_parts, arg("rows"), arg("length"),
-          "How many float64 the sums of rows want for `parts`.");
-    m.def("cuda_gaussian_forward", &cuda_forward, arg("dtype"), arg("stream"), arg("shape"), arg("moments"),
-          arg("seeds"), arg("z"), arg("kl"), arg("parts"),
-          "z and kl, which are 0 where they are not wanted. Seeds are on the card where there is one for each row, "
-          "else on the host.");
-    m.def("cuda_gaussian_backward", &cuda_backward, arg("dtype"), arg("stream"), arg("shape"), arg("grad_z"),
-          arg("grad_kl"), arg("moments"), arg("seeds"), arg("gradients"));
-    m.def("cuda_gaussian_nll", &cuda_nll, arg("dtype"), arg("stream"), arg("shape"), arg("x"), arg("mean"),
-          arg("logvar"), arg("out"), arg("parts"));
-    m.def("cuda_gaussian_nll_backward", &cuda_nll_backward, arg("dtype"), arg("stream"), arg("shape"), arg("grad"),
-          arg("x"), arg("mean"), arg("logvar"), arg("d_x"), arg("d_mean"), arg("d_logvar"));
-#endif
 }
 
 }  // namespace lapcore

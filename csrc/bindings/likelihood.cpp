@@ -1,10 +1,7 @@
-// The side of lapcore/native/likelihood.py and of lapcore/native/cuda/likelihood.py.
+// lapcore/native/likelihood.py's side of csrc/cpu/likelihood.h.
 #include "bindings/bindings.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
-#if defined(LAPCORE_CUDA)
-#include "cuda/likelihood.h"
-#endif
 
 namespace py = pybind11;
 
@@ -37,35 +34,6 @@ void sample(int dtype, int threads, int channels, bool snap, const Tensor& param
     kernels().likelihood.sample(call_of(dtype, threads, channels, false), from, seeds_of(seeds), snap, pointer(out));
 }
 
-#if defined(LAPCORE_CUDA)
-cuda::MixtureCall call_of(int dtype, std::uintptr_t stream, int channels, bool official) {
-    return {static_cast<DType>(dtype), channels, official, pointer(stream)};
-}
-
-void cuda_nll(int dtype, std::uintptr_t stream, int channels, bool official, const Tensor& params, const Tensor& x,
-              std::uintptr_t parts, std::uintptr_t out) {
-    const View from = view_of(params), image = view_of(x);
-    const py::gil_scoped_release release;
-    cuda::mixture_nll(call_of(dtype, stream, channels, official), from, image, static_cast<double*>(pointer(parts)),
-                      pointer(out));
-}
-
-void cuda_nll_backward(int dtype, std::uintptr_t stream, int channels, bool official, std::uintptr_t grad,
-                       const Tensor& params, const Tensor& x, std::uintptr_t d_params, std::uintptr_t d_x) {
-    const View from = view_of(params), image = view_of(x);
-    const py::gil_scoped_release release;
-    cuda::mixture_nll_backward(call_of(dtype, stream, channels, official), pointer(grad), from, image,
-                               pointer(d_params), pointer(d_x));
-}
-
-void cuda_sample(int dtype, std::uintptr_t stream, int channels, bool snap, const Tensor& params,
-                 const SeedsTensor& seeds, std::uintptr_t out) {
-    const View from = view_of(params);
-    const py::gil_scoped_release release;
-    cuda::mixture_sample(call_of(dtype, stream, channels, false), from, seeds_of(seeds), snap, pointer(out));
-}
-#endif
-
 }  // namespace
 
 void bind_likelihood(py::module_& m) {
@@ -76,16 +44,6 @@ void bind_likelihood(py::module_& m) {
           arg("grad"), arg("params"), arg("x"), arg("d_params"), arg("d_x"), "d_x is 0 where it is not wanted.");
     m.def("mixture_sample", &sample, arg("dtype"), arg("threads"), arg("channels"), arg("snap"), arg("params"),
           arg("seeds"), arg("out"));
-#if defined(LAPCORE_CUDA)
-    m.def("cuda_mixture_parts", &cuda::mixture_parts, arg("pixels"),
-          "How many float64 an image of so many pixels wants of cuda_mixture_nll's `parts`.");
-    m.def("cuda_mixture_nll", &cuda_nll, arg("dtype"), arg("stream"), arg("channels"), arg("official"), arg("params"),
-          arg("x"), arg("parts"), arg("out"));
-    m.def("cuda_mixture_nll_backward", &cuda_nll_backward, arg("dtype"), arg("stream"), arg("channels"),
-          arg("official"), arg("grad"), arg("params"), arg("x"), arg("d_params"), arg("d_x"));
-    m.def("cuda_mixture_sample", &cuda_sample, arg("dtype"), arg("stream"), arg("channels"), arg("snap"), arg("params"),
-          arg("seeds"), arg("out"), "Seeds are on the card where there is one for each row, else on the host.");
-#endif
 }
 
 }  // namespace lapcore

@@ -2,9 +2,6 @@
 #include "bindings/bindings.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
-#if defined(LAPCORE_CUDA)
-#include "cuda/random.h"
-#endif
 
 namespace py = pybind11;
 
@@ -18,26 +15,12 @@ void random_draw(int distribution, int dtype, int threads, const SeedsTensor& se
                           rows, length, pointer(out));
 }
 
-#if defined(LAPCORE_CUDA)
-void cuda_random_draw(int distribution, int dtype, std::uintptr_t stream, const SeedsTensor& seeds, std::int64_t rows,
-                      std::int64_t length, std::uintptr_t out) {
-    const py::gil_scoped_release release;
-    cuda::random_draw(static_cast<Distribution>(distribution), static_cast<DType>(dtype), pointer(stream),
-                      seeds_of(seeds), rows, length, pointer(out));
-}
-#endif
-
 }  // namespace
 
 void bind_random(py::module_& m) {
     using py::arg;
     m.def("random_draw", &random_draw, arg("distribution"), arg("dtype"), arg("threads"), arg("seeds"), arg("rows"),
           arg("length"), arg("out"));
-#if defined(LAPCORE_CUDA)
-    m.def("cuda_random_draw", &cuda_random_draw, arg("distribution"), arg("dtype"), arg("stream"), arg("seeds"),
-          arg("rows"), arg("length"), arg("out"),
-          "Enqueues a draw on a CUDA stream; seeds are on the card where there is one for each row, else on the host.");
-#endif
 }
 
 }  // namespace lapcore

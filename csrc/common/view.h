@@ -55,4 +55,10 @@ struct View {
     }
 };
 
+// Rows of contiguous elements; data is null for a tensor that is not there.
+struct Rows {
+    void* data = nullptr;
+    std::int64_t stride = 0;
+};
+
 }  // namespace lapcore

@@ -23,23 +23,21 @@ struct Images {
 // Calls body(place, in, out) for all elements of rows, with the pointers to tiles of them.
 template <class C, std::size_t kIn, std::size_t kOut, class Body>
 void one_pass_in(const Images& images, const Rows (&in)[kIn], const Rows (&out)[kOut], const Body& body) {
-    const std::int64_t chunks = chunks_of(images.half);
-    parallel_for(images.rows * chunks, images.threads, [&](std::int64_t task) {
+    over_chunks(images.rows, images.half, images.threads, [&](std::int64_t first, std::int64_t last) {
         std::vector<Input<C>> inputs;
         std::vector<Output<C>> outputs;
+        inputs.reserve(kIn);
+        outputs.reserve(kOut);
         for (const Rows& rows : in) inputs.emplace_back(images.dtype, rows);
         for (const Rows& rows : out) outputs.emplace_back(images.dtype, rows);
-        const std::int64_t row = task / chunks, begin = task % chunks * kChunk;
-        const std::int64_t end = std::min(begin + kChunk, images.half);
-        for (std::int64_t first = begin; first < end; first += kTile) {
-            const std::int64_t n = std::min(kTile, end - first);
+        over_tiles(images.half, first, last, [&](const RowTile& tile) {
             const C* from[kIn];
             C* to[kOut];
-            for (std::size_t i = 0; i < kIn; ++i) from[i] = inputs[i].tile(row, first, n);
-            for (std::size_t i = 0; i < kOut; ++i) to[i] = outputs[i].tile(row, first, n);
-            over_places<C>(n, [&](const auto& place) LAPCORE_INLINE_LAMBDA { body(place, from, to); });
+            for (std::size_t i = 0; i < kIn; ++i) from[i] = inputs[i].tile(tile.row, tile.first, tile.n);
+            for (std::size_t i = 0; i < kOut; ++i) to[i] = outputs[i].tile(tile.row, tile.first, tile.n);
+            over_places<C>(tile.n, [&](const auto& place) LAPCORE_INLINE_LAMBDA { body(place, from, to); });
             for (Output<C>& output : outputs) output.finish();
-        }
+        });
     });
 }
 

@@ -10,13 +10,11 @@
 
 #include "common/several.h"
 #include "common/view.h"
+#include "cpu/chunks.h"
 #include "cpu/convert.h"
-#include "cpu/gaussian.h"
 #include "cpu/simd.h"
 
 namespace lapcore::LAPCORE_ISA {
-
-constexpr std::int64_t kTile = 1152;  // as much noise as is drawn at once (noise.h)
 
 template <class C>
 bool in_place(DType dtype) {
@@ -101,6 +99,7 @@ struct Wide {
     std::int64_t i;
     bool streamed;
 
+    static constexpr std::int64_t count() { return kAtOnce<C> * kLanes<C>; }
     LAPCORE_INLINE V load(const C* p) const {
         V v;
         for (int k = 0; k < kAtOnce<C>; ++k) v.part[k] = LAPCORE_ISA::load(p + i + k * kLanes<C>);
@@ -122,6 +121,8 @@ template <class C>
 struct Part {
     using V = Vector<C>;
     std::int64_t i, n;
+
+    std::int64_t count() const { return n; }
     LAPCORE_INLINE V load(const C* p) const { return load_first(p + i, n); }
     LAPCORE_INLINE void store(C* p, V v) const { store_first(p + i, v, n); }
 };
@@ -143,7 +144,7 @@ template <class Place>
 LAPCORE_INLINE auto load_floats(const Place& at, const float* p, double) {
     typename Place::V v{};
     double* const lanes = reinterpret_cast<double*>(&v);
-    for (std::size_t i = 0; i < sizeof v / sizeof(double); ++i) lanes[i] = p[at.i + std::int64_t(i)];
+    for (std::int64_t i = 0; i < at.count(); ++i) lanes[i] = p[at.i + i];
     return v;
 }
 

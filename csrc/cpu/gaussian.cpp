@@ -72,7 +72,7 @@ public:
     RowNoise(const Seeds& seeds, std::int64_t length, std::int64_t last_chunk)
         : seeds_(seeds), length_(length), end_(elements_before(last_chunk, length)) {}
 
-    const float* at(const Tile& tile) {
+    const float* at(const RowTile& tile) {
         if (!seeds_.per_row) {
             if (!noise_) noise_.emplace(seeds_.of(0), seeds_.stream, end_);
             return noise_->at(tile.row * length_ + tile.first, tile.n);
@@ -98,7 +98,7 @@ struct Forward {
     double* parts;
     Sum16<C> sum{};
 
-    void tile(const Tile& t) {
+    void tile(const RowTile& t) {
         const MomentTiles<C> m = moments.tile(t.row, t.first, t.n);
         const float* drawn = kDraw ? noise.at(t) : nullptr;
         C* out = z.tile(t.row, t.first, t.n);
@@ -130,7 +130,7 @@ void run_forward(const GaussianCall& call, const Moments& moments, const Seeds& 
     over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
         Forward<C, kDraw, kKl, kPrior> forward{
             {call.dtype, moments}, {seeds, call.length, last}, {call.dtype, {z, call.length}}, large, parts.data()};
-        over_tiles(call.length, first, last, forward);
+        over_tiles_and_chunks(call.length, first, last, forward);
         if (large) stream_fence();
     });
     if constexpr (kKl) finish_rows<C>(call, parts, 0, kl);
@@ -156,7 +156,7 @@ struct Backward {
     Output<C> d_mean, d_logvar, d_prior_mean, d_prior_logvar;
     bool large;
 
-    void tile(const Tile& t) {
+    void tile(const RowTile& t) {
         const MomentTiles<C> m = moments.tile(t.row, t.first, t.n);
         const float* drawn = kDraw ? noise.at(t) : nullptr;
         const C* dz = grad_z.tile(t.row, t.first, t.n);
@@ -215,7 +215,7 @@ void run_backward(const GaussianCall& call, const Rows& grad_z, const void* grad
                                                  {call.dtype, gradients.prior_mean},
                                                  {call.dtype, gradients.prior_logvar},
                                                  large};
-        over_tiles(call.length, first, last, backward);
+        over_tiles_and_chunks(call.length, first, last, backward);
         if (large) stream_fence();
     });
 }

@@ -15,7 +15,7 @@ struct Likelihood {
 
     // Calls take(i, terms) for the elements i and on of a tile.
     template <class Take>
-    LAPCORE_INLINE void each_term(const Tile& t, const Take& take) {
+    LAPCORE_INLINE void each_term(const RowTile& t, const Take& take) {
         const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
         const C* lv = logvar.tile(t.row, t.first, t.n);
         over_vectors<C>(t.n, false, [&](auto at) LAPCORE_INLINE_LAMBDA {
@@ -28,7 +28,7 @@ struct Likelihood {
         });
     }
 
-    void tile(const Tile& t) {
+    void tile(const RowTile& t) {
         Sum16<C> local = sum;  // in registers
         each_term(t, [&](std::int64_t i, const auto& terms) LAPCORE_INLINE_LAMBDA { local.add(i, terms); });
         sum = local;
@@ -44,7 +44,7 @@ struct Likelihood {
         struct Total {
             Likelihood& likelihood;
             double value = 0;
-            void tile(const Tile& t) {
+            void tile(const RowTile& t) {
                 likelihood.each_term(t, [&](std::int64_t, const auto& terms) {
                     const C* const lanes = reinterpret_cast<const C*>(&terms);
                     for (std::size_t i = 0; i < sizeof terms / sizeof(C); ++i) value = combined(value, lanes[i]);
@@ -52,7 +52,7 @@ struct Likelihood {
             }
             void chunk(std::int64_t) {}
         } total{*this};
-        over_tiles(length, c, c + 1, total);
+        over_tiles_and_chunks(length, c, c + 1, total);
         return total.value;
     }
 };
@@ -62,7 +62,7 @@ void nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& 
     std::vector<double> parts(std::size_t(call.rows * chunks_of(call.length)));
     over_chunks(call.rows, call.length, call.threads, [&](std::int64_t first, std::int64_t last) {
         Likelihood<C> likelihood{{call.dtype, x}, {call.dtype, mean}, {call.dtype, logvar}, call.length, parts.data()};
-        over_tiles(call.length, first, last, likelihood);
+        over_tiles_and_chunks(call.length, first, last, likelihood);
     });
     finish_rows<C>(call, parts, kLog2Pi, out);
 }
@@ -74,7 +74,7 @@ struct LikelihoodBackward {
     Output<C> d_x, d_mean, d_logvar;
     bool large;
 
-    void tile(const Tile& t) {
+    void tile(const RowTile& t) {
         const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
         const C* lv = logvar.tile(t.row, t.first, t.n);
         C *out_x = d_x.tile(t.row, t.first, t.n), *out_mean = d_mean.tile(t.row, t.first, t.n);
@@ -117,7 +117,7 @@ void nll_backward(const GaussianCall& call, const void* grad, const Rows& x, con
                                        {call.dtype, {d_mean, call.length}},
                                        {call.dtype, {d_logvar, call.length}},
                                        large};
-        over_tiles(call.length, first, last, backward);
+        over_tiles_and_chunks(call.length, first, last, backward);
         if (large) stream_fence();
     });
 }

@@ -83,18 +83,11 @@ LAPCORE_INLINE V chain_row(C grad, const V& derivative) {
     return select(is_infinite<C>(derivative), V{}, derivative) * grad;
 }
 
-// A row's part in a task: elements [first, first + n) of `row`, which belong to the chunk number `chunk` of all.
-struct Tile {
-    std::int64_t chunk, row, first, n;
-};
-
 // Calls task.tile(tile) for all tiles of a run of chunks in order, and task.chunk(number) after each chunk.
 template <class Task>
-void over_tiles(std::int64_t length, std::int64_t first_chunk, std::int64_t last_chunk, Task& task) {
-    const std::int64_t chunks = chunks_of(length);
+void over_tiles_and_chunks(std::int64_t length, std::int64_t first_chunk, std::int64_t last_chunk, Task& task) {
     for (std::int64_t c = first_chunk; c < last_chunk; ++c) {
-        const std::int64_t row = c / chunks, begin = c % chunks * kChunk, end = std::min(begin + kChunk, length);
-        for (std::int64_t e = begin; e < end; e += kTile) task.tile({c, row, e, std::min(kTile, end - e)});
+        over_tiles(length, c, c + 1, [&](const RowTile& tile) { task.tile(tile); });
         task.chunk(c);
     }
 }

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
 #include <vector>
 
+#include "common/floats.h"
 #include "common/logistic.h"
 #include "cpu/convert.h"
 #include "cpu/noise.h"
@@ -335,13 +335,7 @@ void with_mode(const MixtureCall& call, const Run& run) {
 
 template <class Run>
 void with_types(const MixtureCall& call, const Run& run) {
-    switch (call.dtype) {
-        case DType::float16: return with_mode<Half>(call, run);
-        case DType::bfloat16: return with_mode<BFloat16>(call, run);
-        case DType::float32: return with_mode<float>(call, run);
-        case DType::float64: return with_mode<double>(call, run);
-        default: throw std::invalid_argument("params: expected a float dtype");
-    }
+    with_float(call.dtype, [&](auto t) { with_mode<decltype(t)>(call, run); });
 }
 
 void nll(const MixtureCall& call, const View& params, const View& x, void* out) {

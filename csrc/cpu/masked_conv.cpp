@@ -7,7 +7,8 @@
 // are mirrored and the output channels of the centre tap are taken in the order of their depth.
 #include "cpu/masked_conv.h"
 
-#include <stdexcept>
+#include <algorithm>
+#include <numeric>
 
 #include "cpu/masked_conv_terms.h"
 #include "cpu/matrix.h"
@@ -18,7 +19,7 @@
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-constexpr std::int64_t kSpan = 320;  // of the chain at once: its patches stay in the first-level cache
+constexpr std::int64_t kSpan = 320;  // of the chain at once: its patches stay near, in the first-level cache of most
 constexpr std::int64_t kTaskTiles = 8, kTaskNumbers = 1 << 16;
 
 // A weight between a channel of the outputs and one of the sources, at a tap: data[o * output + c * source + index].
@@ -27,6 +28,15 @@ struct Weights {
     const T* data;
     std::int64_t output, source;
 };
+
+// The places of the values in ascending order, equal ones in the order they have.
+inline std::vector<std::int64_t> sorted_by(const std::vector<std::int64_t>& values) {
+    std::vector<std::int64_t> order(values.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int64_t a, std::int64_t b) { return values[std::size_t(a)] < values[std::size_t(b)]; });
+    return order;
+}
 
 // The weights of the output channels, those of one depth side by side in tiles.
 template <class T>
@@ -235,10 +245,10 @@ void backward_input(const MaskedConvCall& call, const View& grad, const View& we
 extern const MaskedConvKernels masked_conv_kernels;
 const MaskedConvKernels masked_conv_kernels{
     [](const MaskedConvCall& call, const View& x, const View& weight, const Epilogue& epilogue, const View& y) {
-        by_dtype(call.dtype, [&](auto t) { forward<decltype(t)>(call, x, weight, epilogue, y); });
+        with_float(call.dtype, [&](auto t) { forward<decltype(t)>(call, x, weight, epilogue, y); });
     },
     [](const MaskedConvCall& call, const View& grad, const View& weight, const View& dx) {
-        by_dtype(call.dtype, [&](auto t) { backward_input<decltype(t)>(call, grad, weight, dx); });
+        with_float(call.dtype, [&](auto t) { backward_input<decltype(t)>(call, grad, weight, dx); });
     },
     masked_conv_backward_weight,
     gated_activation,

@@ -9,8 +9,6 @@
 
 namespace lapcore {
 
-enum class Activation : int { none, relu, gated };
-
 // Which weights (O, C, kh, kw) count: the first `whole` taps in raster order, and of the next, for output channel o,
 // the first centre[o] input channels. `centre` is empty where that tap is dead.
 struct LiveTaps {

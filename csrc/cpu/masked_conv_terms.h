@@ -1,12 +1,9 @@
 // What masked_conv.cpp, masked_conv_weight.cpp and activations.cpp share. Included once per instruction set.
 #pragma once
 
-#include <algorithm>
-#include <numeric>
-#include <stdexcept>
 #include <vector>
 
-#include "common/half.h"
+#include "common/floats.h"
 #include "cpu/elements.h"
 #include "cpu/masked_conv.h"
 #include "cpu/patches.h"
@@ -22,30 +19,9 @@ void concat_elu(DType dtype, int threads, std::int64_t rows, std::int64_t half, 
 void concat_elu_backward(DType dtype, int threads, std::int64_t rows, std::int64_t half, const void* grad,
                          const void* x, void* dx);
 
-// Calls run(T{}) with the type of the dtype.
-template <class Run>
-void by_dtype(DType dtype, const Run& run) {
-    switch (dtype) {
-        case DType::float16: return run(Half{});
-        case DType::bfloat16: return run(BFloat16{});
-        case DType::float32: return run(float{});
-        case DType::float64: return run(double{});
-        default: throw std::invalid_argument("x: expected a float dtype");
-    }
-}
-
 // The taps that are live for any of the weights (O, C, kh, kw).
 inline Chain chain_of(const LiveTaps& live, const View& weight) {
     return {live.whole + !live.centre.empty(), weight.shape[1], weight.height(), weight.width()};
-}
-
-// The places of the values in ascending order, equal ones in the order they have.
-inline std::vector<std::int64_t> sorted_by(const std::vector<std::int64_t>& values) {
-    std::vector<std::int64_t> order(values.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::int64_t a, std::int64_t b) { return values[std::size_t(a)] < values[std::size_t(b)]; });
-    return order;
 }
 
 // One number, for functions that the C++ library has of numbers only.

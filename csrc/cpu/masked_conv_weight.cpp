@@ -179,7 +179,7 @@ void backward_weight(const MaskedConvCall& call, const View& grad, const View& x
 }  // namespace
 
 void masked_conv_backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
-    by_dtype(call.dtype, [&](auto t) { backward_weight<decltype(t)>(call, grad, x, d_weight); });
+    with_float(call.dtype, [&](auto t) { backward_weight<decltype(t)>(call, grad, x, d_weight); });
 }
 
 }  // namespace lapcore::LAPCORE_ISA

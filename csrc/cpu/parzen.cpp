@@ -10,9 +10,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <stdexcept>
 #include <vector>
 
+#include "common/floats.h"
 #include "cpu/convert.h"
 #include "cpu/log_sum_exp.h"
 #include "cpu/matrix.h"
@@ -227,17 +227,10 @@ private:
 extern const ParzenKernels parzen_kernels;
 const ParzenKernels parzen_kernels{
     [](DType dtype, int threads, const View& x, const View& samples, const std::vector<double>& sigmas, void* result) {
-        const auto run = [&](auto t) {
+        with_float(dtype, [&](auto t) {
             using T = decltype(t);
             Parzen<T>(x, samples, sigmas, threads).run(static_cast<Sum<T>*>(result));
-        };
-        switch (dtype) {
-            case DType::float16: return run(Half{});
-            case DType::bfloat16: return run(BFloat16{});
-            case DType::float32: return run(float{});
-            case DType::float64: return run(double{});
-            default: throw std::invalid_argument("x: expected a float dtype");
-        }
+        });
     },
 };
 

@@ -9,9 +9,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <stdexcept>
 #include <vector>
 
+#include "common/floats.h"
 #include "cpu/convert.h"
 #include "cpu/matrix.h"
 #include "cpu/rows.h"
@@ -113,14 +113,8 @@ void nearest(int threads, const View& z, const View& codes, T* quantized, std::i
 extern const VectorQuantizeKernels vector_quantize_kernels;
 const VectorQuantizeKernels vector_quantize_kernels{
     [](DType dtype, int threads, const View& z, const View& codebook, void* quantized, std::int64_t* indices) {
-        const auto run = [&](auto t) { nearest(threads, z, codebook, static_cast<decltype(t)*>(quantized), indices); };
-        switch (dtype) {
-            case DType::float16: return run(Half{});
-            case DType::bfloat16: return run(BFloat16{});
-            case DType::float32: return run(float{});
-            case DType::float64: return run(double{});
-            default: throw std::invalid_argument("z: expected a float dtype");
-        }
+        with_float(dtype,
+                   [&](auto t) { nearest(threads, z, codebook, static_cast<decltype(t)*>(quantized), indices); });
     },
 };
 

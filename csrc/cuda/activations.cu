@@ -1,4 +1,5 @@
 // Gates and concatenated ELUs: one pass over memory, four neighbouring values of each half at a time.
+#include "common/floats.h"
 #include "cuda/activations.h"
 #include "cuda/chunks.h"
 #include "cuda/launch.h"

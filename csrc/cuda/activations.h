@@ -4,7 +4,6 @@
 
 #include "common/activations.h"
 #include "common/view.h"
-#include "cpu/gaussian.h"
 
 namespace lapcore::cuda {
 

@@ -82,6 +82,7 @@ void bind(py::module_& m) {
           arg("parts"), arg("loss"),
           "Enqueues the Laplacian loss and its gradient: images as csrc/cuda/laplacian_loss.h takes them.");
     bind_distances(m);
+    bind_distributions(m);
     bind_masked_conv(m);
     bind_pixelcnn_sampler(m);
 }

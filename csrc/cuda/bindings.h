@@ -7,6 +7,7 @@ namespace lapcore::cuda {
 
 void bind(pybind11::module_& m);
 void bind_distances(pybind11::module_& m);
+void bind_distributions(pybind11::module_& m);
 void bind_masked_conv(pybind11::module_& m);
 void bind_pixelcnn_sampler(pybind11::module_& m);
 

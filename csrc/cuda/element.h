@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
 #include <type_traits>
 
 #if defined(__CUDA_ARCH__)
@@ -11,7 +10,6 @@
 #endif
 
 #include "common/half.h"
-#include "common/view.h"
 
 namespace lapcore::cuda {
 
@@ -55,18 +53,6 @@ LAPCORE_HD T stored(Sum<T> v) {
         T out;
         narrow(v, out);
         return out;
-    }
-}
-
-// run(T{}) for the T of a dtype of floats.
-template <class Run>
-auto with_float(DType dtype, const Run& run) {
-    switch (dtype) {
-        case DType::float16: return run(Half{});
-        case DType::bfloat16: return run(BFloat16{});
-        case DType::float32: return run(float{});
-        case DType::float64: return run(double{});
-        default: throw std::invalid_argument("dtype: expected a float");
     }
 }
 

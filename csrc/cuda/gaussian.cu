@@ -4,8 +4,8 @@
 // Sums: four terms in a tree, a lane's in float64, those of the lanes of a chunk by halves, then a row's chunks, each
 // in an order that the length of a row alone determines: the same bits for every batch and card.
 #include <initializer_list>
-#include <stdexcept>
 
+#include "common/floats.h"
 #include "cuda/gaussian.h"
 #include "cuda/launch.h"
 #include "cuda/moments.h"
@@ -362,18 +362,6 @@ void nll_backward(const GaussianCall& call, const void* grad, const Rows& x, con
            call.stream, problem);
 }
 
-// run(a value of the dtype)
-template <class Run>
-void with_type(DType dtype, const Run& run) {
-    switch (dtype) {
-        case DType::float16: return run(Half{});
-        case DType::bfloat16: return run(BFloat16{});
-        case DType::float32: return run(float{});
-        case DType::float64: return run(double{});
-        default: throw std::invalid_argument("dtype: expected a float");
-    }
-}
-
 }  // namespace
 
 std::int64_t gaussian_parts(std::int64_t rows, std::int64_t length) {
@@ -383,23 +371,23 @@ std::int64_t gaussian_parts(std::int64_t rows, std::int64_t length) {
 
 void gaussian_forward(const GaussianCall& call, const Moments& moments, const Seeds& seeds, void* z, void* kl,
                       double* parts) {
-    with_type(call.dtype, [&](auto v) { forward<decltype(v)>(call, moments, seeds, z, kl, parts); });
+    with_float(call.dtype, [&](auto v) { forward<decltype(v)>(call, moments, seeds, z, kl, parts); });
 }
 
 void gaussian_backward(const GaussianCall& call, const Rows& grad_z, const void* grad_kl, const Moments& moments,
                        const Seeds& seeds, const Moments& gradients) {
-    with_type(call.dtype, [&](auto v) { backward<decltype(v)>(call, grad_z, grad_kl, moments, seeds, gradients); });
+    with_float(call.dtype, [&](auto v) { backward<decltype(v)>(call, grad_z, grad_kl, moments, seeds, gradients); });
 }
 
 void gaussian_nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out,
                   double* parts) {
-    with_type(call.dtype, [&](auto v) { nll<decltype(v)>(call, x, mean, logvar, out, parts); });
+    with_float(call.dtype, [&](auto v) { nll<decltype(v)>(call, x, mean, logvar, out, parts); });
 }
 
 void gaussian_nll_backward(const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean,
                            const Rows& logvar, void* d_x, void* d_mean, void* d_logvar) {
     const auto out = [&](void* data) { return Rows{data, call.length}; };
-    with_type(call.dtype, [&](auto v) {
+    with_float(call.dtype, [&](auto v) {
         nll_backward<decltype(v)>(call, grad, x, mean, logvar, out(d_x), out(d_mean), out(d_logvar));
     });
 }

@@ -1,8 +1,8 @@
 // Mixtures of discretised logistics on a GPU: a thread has a pixel, and goes through its components one by one; nothing
 // of the size of K images is kept. Forward reads params once and the logits twice, backward all of it twice.
-#include <stdexcept>
 #include <type_traits>
 
+#include "common/floats.h"
 #include "common/logistic.h"
 #include "cuda/element.h"
 #include "cuda/launch.h"
@@ -226,13 +226,7 @@ void with_mode(const MixtureCall& call, const Run& run) {
 
 template <class Run>
 void with_types(const MixtureCall& call, const Run& run) {
-    switch (call.dtype) {
-        case DType::float16: return with_mode<Half>(call, run);
-        case DType::bfloat16: return with_mode<BFloat16>(call, run);
-        case DType::float32: return with_mode<float>(call, run);
-        case DType::float64: return with_mode<double>(call, run);
-        default: throw std::invalid_argument("dtype: expected a float");
-    }
+    with_float(call.dtype, [&](auto t) { with_mode<decltype(t)>(call, run); });
 }
 
 }  // namespace

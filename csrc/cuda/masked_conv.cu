@@ -6,6 +6,7 @@
 // under a tap. What bounds it is the rate of multiply-adds, as in tile_product.h.
 #include <type_traits>
 
+#include "common/floats.h"
 #include "cuda/masked_product.h"
 #include "cuda/register_tile.h"
 

@@ -2,11 +2,10 @@
 // gradients. Images are (N, C, H, W) of any strides, weights (O, C, kh, kw) contiguous; all of one dtype.
 #pragma once
 
+#include "common/activations.h"
 #include "common/view.h"
 
 namespace lapcore::cuda {
-
-enum class Activation : int { none, relu, gated };
 
 // Of the taps in raster order the first `whole` are live for all channels. If there are colour groups (not 0), the next
 // is too, where an input's group is below the output's, or is the output's `own`.

@@ -52,6 +52,7 @@ void bind_activations(py::module_& m) {
     m.def(
         "cuda_gated_activation",
         [](int dtype, std::uintptr_t stream, const Shape& shape, int first, const RowsTensor& x, std::uintptr_t y) {
+            const py::gil_scoped_release release;
             gated_activation(activation_call(dtype, stream, shape), static_cast<First>(first), rows_of(x), pointer(y));
         },
         arg("dtype"), arg("stream"), arg("shape"), arg("first"), arg("x"), arg("y"), "Enqueues gates.");
@@ -59,6 +60,7 @@ void bind_activations(py::module_& m) {
         "cuda_gated_activation_backward",
         [](int dtype, std::uintptr_t stream, const Shape& shape, int first, const RowsTensor& grad, const RowsTensor& x,
            std::uintptr_t dx) {
+            const py::gil_scoped_release release;
             gated_activation_backward(activation_call(dtype, stream, shape), static_cast<First>(first), rows_of(grad),
                                       rows_of(x), pointer(dx));
         },
@@ -67,6 +69,7 @@ void bind_activations(py::module_& m) {
     m.def(
         "cuda_concat_elu",
         [](int dtype, std::uintptr_t stream, const Shape& shape, const RowsTensor& x, std::uintptr_t y) {
+            const py::gil_scoped_release release;
             concat_elu(activation_call(dtype, stream, shape), rows_of(x), pointer(y));
         },
         arg("dtype"), arg("stream"), arg("shape"), arg("x"), arg("y"), "Enqueues concatenated ELUs.");
@@ -74,6 +77,7 @@ void bind_activations(py::module_& m) {
         "cuda_concat_elu_backward",
         [](int dtype, std::uintptr_t stream, const Shape& shape, const RowsTensor& grad, const RowsTensor& x,
            std::uintptr_t dx) {
+            const py::gil_scoped_release release;
             concat_elu_backward(activation_call(dtype, stream, shape), rows_of(grad), rows_of(x), pointer(dx));
         },
         arg("dtype"), arg("stream"), arg("shape"), arg("grad"), arg("x"), arg("dx"),

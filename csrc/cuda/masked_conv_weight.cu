@@ -3,6 +3,7 @@
 // block for each tile and part, whose sums a second kernel adds up in their order.
 #include <algorithm>
 
+#include "common/floats.h"
 #include "cuda/launch.h"
 #include "cuda/masked_gather.h"
 #include "cuda/register_tile.h"

@@ -37,7 +37,7 @@ struct Root {
     C exp, expm1;
 };
 
-// e^q = 2^n (1 + p), p a polynomial in r = q - n ln 2 with the coefficients of common/math.h.
+// e^q = 2^n (1 + p), p a minimax polynomial in r = q - n ln 2, of one power more than that of common/math.h.
 __device__ inline Root<float> root_of(float q) {
     q = lower(higher(q, -87.0f), 87.0f);
     const float rounded = fmaf(q, 0x1.715476p0f, kRounder), n = rounded - kRounder;

@@ -40,7 +40,9 @@ PixelProgram program_of(const Numbers& n, const std::vector<std::int64_t>& one_p
 void sample(std::uintptr_t stream, const Numbers& numbers, const std::vector<std::int64_t>& one_place,
             const Tables& tables, std::int64_t images, const SeedsTensor& seeds, std::uintptr_t conditions,
             std::uintptr_t given, std::uintptr_t known, std::uintptr_t out, std::uintptr_t work) {
-    sample_program(program_of(numbers, one_place, tables),
+    const PixelProgram program = program_of(numbers, one_place, tables);
+    const py::gil_scoped_release release;
+    sample_program(program,
                    {pointer(stream), images, seeds_of(seeds), table<float>(conditions), table<float>(given),
                     table<bool>(known), static_cast<float*>(pointer(out))},
                    pointer(work));
@@ -63,6 +65,7 @@ void bind_pixelcnn_sampler(py::module_& m) {
         "cuda_categorical",
         [](int dtype, std::uintptr_t stream, std::int64_t rows, std::int64_t levels, std::uintptr_t logits,
            std::uintptr_t u, std::uintptr_t indices) {
+            const py::gil_scoped_release release;
             categorical(static_cast<DType>(dtype), pointer(stream), rows, levels, pointer(logits), pointer(u),
                         static_cast<std::int64_t*>(pointer(indices)));
         },

@@ -1,7 +1,7 @@
 // The nearest code of each row: a running minimum over tiles of the product with the codebook, then over the parts of
 // the codebook that blocks went through. A thread's minima lie in shared memory, for the product takes the registers.
-#include <stdexcept>
 
+#include "common/floats.h"
 #include "cuda/launch.h"
 #include "cuda/tile_product.h"
 #include "cuda/vector_quantize.h"
@@ -161,27 +161,15 @@ void quantize(void* stream, const View& z, const View& codebook, const View& out
     launch(gather_kernel<T>, (rows.rows + kRows - 1) / kRows, kTileThreads, stream, problem);
 }
 
-// run(T{}) for the T of dtype.
-template <class Run>
-auto with_type(DType dtype, const Run& run) {
-    switch (dtype) {
-        case DType::float16: return run(Half{});
-        case DType::bfloat16: return run(BFloat16{});
-        case DType::float32: return run(float{});
-        case DType::float64: return run(double{});
-        default: throw std::invalid_argument("dtype: vector_quantize takes floats");
-    }
-}
-
 }  // namespace
 
 std::int64_t vector_quantize_work(DType dtype, std::int64_t rows, std::int64_t codes) {
-    return with_type(dtype, [&](auto t) { return bytes_of_work<decltype(t)>(rows, codes); });
+    return with_float(dtype, [&](auto t) { return bytes_of_work<decltype(t)>(rows, codes); });
 }
 
 void vector_quantize(DType dtype, void* stream, const View& z, const View& codebook, const View& quantized,
                      std::int64_t* indices, void* work) {
-    with_type(dtype, [&](auto t) { quantize<decltype(t)>(stream, z, codebook, quantized, indices, work); });
+    with_float(dtype, [&](auto t) { quantize<decltype(t)>(stream, z, codebook, quantized, indices, work); });
 }
 
 }  // namespace lapcore::cuda

@@ -11,8 +11,8 @@ from lapcore import _C
 from lapcore.native.memory import DTYPES, like, reusing
 from lapcore.reference.masked_conv import centre_channels, whole_taps
 
-ACTIVATIONS = {"none": 0, "relu": 1, "gated": 2}  # Activation of csrc/cpu/masked_conv.h
-FIRSTS = {"tanh": 0, "identity": 1}  # First of csrc/common/activations.h
+ACTIVATIONS = {"none": 0, "relu": 1, "gated": 2}  # Activation of csrc/common/activations.h
+FIRSTS = {"tanh": 0, "identity": 1}  # First of the same
 
 Live = tuple[int, tuple[int, ...]]
 
@@ -104,7 +104,7 @@ def _live(mask: str, weight: tuple[int, ...], color_groups: int, gated_layout: b
     """Which weights (O, C, kh, kw) count: how many whole taps, and the channels of the next, for each output channel."""
     outputs, inputs, *kernel = weight
     centre = centre_channels(mask, inputs, outputs, color_groups, gated_layout) if mask in ("A", "B") else ()
-    return whole_taps(mask, (kernel[0], kernel[1])), tuple(centre)
+    return whole_taps(mask, (kernel[0], kernel[1])), tuple(centre) if any(centre) else ()
 
 
 def _spread(grad: Tensor, x: Tensor, stride: int) -> Tensor:

@@ -289,8 +289,7 @@ void masked_conv(const Case& c) {
     Workspace work;
     const cuda::MaskedConvCall call = masked_call(c);
     void* const memory = work.memory(cuda::masked_conv_work(call, c[1]), 0xff);
-    cuda::masked_conv(call, c[0], c[1], c[2].data, c.tensors[3].given(), static_cast<cuda::Activation>(c.n[7]), c[4],
-                      memory);
+    cuda::masked_conv(call, c[0], c[1], c[2].data, c.tensors[3].given(), static_cast<Activation>(c.n[7]), c[4], memory);
 }
 
 // tensors: grad, weight, dx

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from lapcore import _C
+from lapcore.native.masked_conv import ACTIVATIONS, FIRSTS
 from lapcore.native.memory import DTYPES, row_by_row
 from lapcore.native.pyramid import describe
 from lapcore.reference.masked_conv import whole_taps
-
-ACTIVATIONS = {"none": 0, "relu": 1, "gated": 2}  # Activation of csrc/cuda/masked_conv.h
-FIRSTS = {"tanh": 0, "identity": 1}  # First of csrc/common/activations.h
 
 Masked = tuple[int, int, bool, bool, int]
 
