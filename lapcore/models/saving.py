@@ -65,8 +65,9 @@ def load(folder: Path, models: Mapping[str, type[M]]) -> M:
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder with {CONFIG} and {WEIGHTS}, found none")
+    content = _read(folder / CONFIG)
     try:
-        config = json.loads(_read(folder / CONFIG))
+        config = json.loads(content)
     except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG}: not valid JSON: {error}") from error
     if not isinstance(config, dict):

@@ -190,6 +190,8 @@ def test_missing_folders_and_unfinished_runs_are_named(tmp_path: Path) -> None:
         VAE.from_pretrained(tmp_path / "none")
     with pytest.raises(CheckpointError, match=r"holds neither config.json nor model/$"):
         load_model(tmp_path)
+    with pytest.raises(CheckpointError, match=r"^[^:]*config.json: cannot be read: No such file"):
+        VAE.from_pretrained(tmp_path)
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(CheckpointError, match="has not finished"):
         load_model(tmp_path)
