@@ -126,7 +126,8 @@ def finished(total, bias_ptr, condition, image, place, channel, used, there, ACT
     if bias_ptr is not None:
         total += tl.load(bias_ptr + channel, mask=there, other=0).to(tl.float32)[None, :]
     if condition is not None:
-        at = (image * condition[1] + place * condition[3])[:, None] + (channel * condition[2])[None, :]
+        at = image * condition[1] + place.to(tl.int64) * condition[3]
+        at = at[:, None] + (channel.to(tl.int64) * condition[2])[None, :]
         total += tl.load(condition[0] + at, mask=used & there[None, :], other=0).to(tl.float32)
     return tl.where(total < 0, 0.0, total) if ACTIVATION == "relu" else total
 

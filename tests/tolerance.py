@@ -140,7 +140,10 @@ def assert_close(got: torch.Tensor, expected: np.ndarray, tolerance: float | np.
 
 
 def assert_same_bits(got: torch.Tensor, expected: torch.Tensor, what: str = "result") -> None:
-    """Equal to the bit (any NaN equals any NaN)."""
+    """Equal to the bit, zeros' signs included (any NaN equals any NaN)."""
     assert got.shape == expected.shape, f"{what}: got shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
     assert got.dtype == expected.dtype, f"{what}: got {got.dtype}, expected {expected.dtype}"
-    assert_close(got, to_numpy(expected), 0.0, what)
+    wanted = to_numpy(expected)
+    assert_close(got, wanted, 0.0, what)
+    turned = (np.signbit(to_numpy(got)) != np.signbit(wanted)) & (wanted == 0)
+    assert not turned.any(), f"{what}: {int(turned.sum())} zeros of {turned.size} elements are of the other sign"

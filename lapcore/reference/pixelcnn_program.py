@@ -161,7 +161,10 @@ def sources(instruction: Instruction) -> tuple[int, ...]:
 @dataclass(frozen=True, eq=False)
 class Program:
     """A network as instructions (see the module). `conditions`: the shape, without the batch, of each tensor that is given at run
-    time and that a Conv adds: (O,), or (O, H, W) of its destination. Raises ValueError where it cannot be run."""
+    time and that a Conv adds: (O,), or (O, H, W) of its destination. Raises ValueError where it cannot be run.
+
+    Its weights are not to be written to any more: a backend packs them at the first run, and keeps that.
+    """
 
     size: tuple[int, int]
     channels: int

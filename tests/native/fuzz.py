@@ -2,6 +2,7 @@
 
     python -m tests.native.fuzz_pyramid MODULE SEED CALLS
     python -m tests.native.fuzz_distributions MODULE SEED CALLS
+    python -m tests.native.fuzz_masked_conv MODULE SEED CALLS
 
 MODULE is the lapcore._C to call. Every tensor lies in a block of memory of its own, which ends with its last element: a kernel that
 reads or writes one byte too far touches the sanitizer's red zone, or, in half of the calls, a page that nobody may touch; for of

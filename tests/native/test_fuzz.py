@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CALLS = int(os.environ.get("LAPCORE_FUZZ_CALLS", "20000"))
 SEED = int(os.environ.get("LAPCORE_FUZZ_SEED", "1"))
 SANITIZERS = "address,undefined"
-families = pytest.mark.parametrize("family", ["pyramid", "distributions"])
+families = pytest.mark.parametrize("family", ["pyramid", "distributions", "masked_conv"])
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

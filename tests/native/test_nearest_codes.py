@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise, product
 
 import numpy as np
@@ -23,14 +22,6 @@ from lapcore import _C  # noqa: E402
 from lapcore.native.vector_quantize import vector_quantize  # noqa: E402
 
 FUSED = [isa for isa in _C.isas() if isa != "baseline"]
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    isa, threads = _C.isa(), torch.get_num_threads()
-    yield
-    _C.use_isa(isa)
-    torch.set_num_threads(threads)
 
 
 def draw(rows: int, columns: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:

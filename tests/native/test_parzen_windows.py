@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise, product
 
 import numpy as np
@@ -25,14 +24,6 @@ from lapcore.native.parzen import parzen_log_likelihood  # noqa: E402
 
 FUSED = [isa for isa in _C.isas() if isa != "baseline"]
 SIGMAS = [0.3, 2.5, 1.0]
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    isa, threads = _C.isa(), torch.get_num_threads()
-    yield
-    _C.use_isa(isa)
-    torch.set_num_threads(threads)
 
 
 def draw(rows: int, columns: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:

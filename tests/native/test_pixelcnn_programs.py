@@ -28,12 +28,9 @@ every_isa = pytest.mark.parametrize("isa", _C.isas())
 
 
 @pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    isa, threads = _C.isa(), torch.get_num_threads()
+def on_the_cpu_backend() -> Iterator[None]:
     with lapcore.backend("cpu"):
         yield
-    _C.use_isa(isa)
-    torch.set_num_threads(threads)
 
 
 def conditions_of(program: Program, n: int) -> list[Tensor]:
