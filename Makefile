@@ -1,7 +1,7 @@
 # make quickstart   train a LapCVAE and a VAE on photographs, compare them, and draw a picture: about six minutes on two cores
 # make test         the test suite, without the tests marked slow
 # make test-all     all of it
-# make check        linters, types, formatting, and C++ with warnings as errors
+# make check        linters, types, formatting, and the native build with warnings as errors
 # make bench        every operation against OpenCV, kornia, scikit-image and PyTorch: results and a picture in out/bench
 
 PYTHON ?= python3
@@ -14,6 +14,8 @@ STRICTLY := LAPCORE_STRICT=1 LAPCORE_TEST_BACKENDS=cpu,triton
 # CUDA, where there is nvcc, is built for the card of this machine, or for one kind, to see that it builds.
 CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -1 | tr -d .),90)-real
 export CUDAARCHS
+# How many processes share the tests out.
+WORKERS ?= 2
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
 
 .PHONY: quickstart test test-all check bench format clean
@@ -23,20 +25,16 @@ quickstart: $(VENV)/quickstart.stamp
 	$(BIN)/python -m bench.quickstart --out out/quickstart
 
 test: $(VENV)/dev.stamp
-	$(STRICTLY) $(BIN)/python -m pytest -m "not slow"
+	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
 
 test-all: $(VENV)/dev.stamp
-	$(STRICTLY) $(BIN)/python -m pytest
+	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-check: $(VENV)/dev.stamp
+check: $(VENV)/strict.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
-	$(BIN)/cmake -S . -B build/check -G Ninja -DLAPCORE_WERROR=ON -DCMAKE_BUILD_TYPE=Release \
-	    -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
-	    -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" > /dev/null
-	$(BIN)/cmake --build build/check
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/lapcore bench --peers --json out/bench/cpu.json --plot out/bench/cpu.png
@@ -61,3 +59,8 @@ $(VENV)/bin/python:
 $(VENV)/%.stamp: $(SOURCES) | $(VENV)/bin/python
 	$(PIP) install --quiet -c constraints.txt -e ".[$*]"
 	@touch $@
+
+# The same with warnings as errors.
+$(VENV)/strict.stamp: $(SOURCES) | $(VENV)/bin/python
+	LAPCORE_WERROR=1 $(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@touch $(VENV)/dev.stamp $@

@@ -5,6 +5,7 @@ LAPCORE_BUILD chooses what is built:
   cpu   C++ or an error.
   cuda  C++ and CUDA or an error.
   none  Python only.
+LAPCORE_WERROR=1 makes warnings errors, and any error one of the install, which is how `make check` builds.
 What was built, and why anything was not, is kept in lapcore/_build.json, which `lapcore info` shows.
 """
 
@@ -29,6 +30,10 @@ def build_mode() -> str:
     if mode not in MODES:
         raise SystemExit(f"LAPCORE_BUILD: expected one of {', '.join(MODES)}, got {mode!r}")
     return mode
+
+
+def warnings_are_errors() -> bool:
+    return os.environ.get("LAPCORE_WERROR", "0") == "1"
 
 
 def cmake_command() -> str:
@@ -77,7 +82,7 @@ class CMakeBuild(build_ext):
             self.cmake(target, nvcc)
             report["cuda"] = nvcc is not None
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-            if mode in ("cpu", "cuda"):
+            if mode in ("cpu", "cuda") or warnings_are_errors():
                 raise
             report["reason"] = f"{'CUDA: ' if nvcc else ''}{self.describe(error)}"
             if nvcc is not None:
@@ -97,6 +102,7 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DLAPCORE_MODULE={target}",
             f"-DLAPCORE_CUDA={'ON' if nvcc else 'OFF'}",
+            f"-DLAPCORE_WERROR={'ON' if warnings_are_errors() else 'OFF'}",
         ]  # fmt: skip
         if shutil.which("ninja"):
             configure += ["-G", "Ninja"]

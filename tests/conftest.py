@@ -110,6 +110,15 @@ def slow_backend(backend: str, device: str) -> bool:
     return backend == "triton" and device == "cpu"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes one runs a whole file, whose tests may share what one made; and one all those of a compiled program."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            name = "cuda" if "tests/cuda/" in item.path.as_posix() else item.path.as_posix()
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_memory: leave torch.empty as it is")
     config.addinivalue_line("markers", "heavy: more than Triton's interpreter, at milliseconds a program, should run")

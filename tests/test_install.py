@@ -78,12 +78,22 @@ def test_the_sdist_holds_what_it_takes_to_build(source: Path) -> None:
     assert [name for name in IN_SDIST if not (source / name).is_file()] == []
 
 
+def test_the_sdist_holds_the_sources_of_this_checkout(source: Path) -> None:
+    """So that what is built from it is what was built here."""
+    for folder in ("csrc", "kernels", "lapcore"):
+        sources = {path for path in (ROOT / folder).rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".py", ".pyi")}
+        assert sources
+        assert [path for path in sources if not (source / path.relative_to(ROOT)).is_file()] == []
+
+
+@pytest.mark.slow
 def test_installs_with_native_code(install: Callable[..., tuple[Run, Run]], tmp_path: Path) -> None:
     done, used = install(LAPCORE_BUILD="cpu")
     assert done.returncode == 0, done.stdout
     assert str(tmp_path / "site") in used.stdout and used.stdout.endswith("null]\n"), used.stdout + used.stderr
 
 
+@pytest.mark.slow
 def test_a_second_install_from_the_same_tree_builds_again(install: Callable[..., tuple[Run, Run]]) -> None:
     done, used = install(LAPCORE_BUILD="cpu")
     assert done.returncode == 0 and used.stdout.endswith("null]\n"), done.stdout + used.stderr

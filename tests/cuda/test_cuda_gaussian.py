@@ -187,6 +187,7 @@ def test_off_a_point_mass_there_is_no_density(places: tuple[int, int], tmp_path:
     assert_close(nll, to_numpy(torch.tensor([-math.inf, math.inf, math.nan])), 0.0)
 
 
+@pytest.mark.slow
 def test_a_missing_barrier_is_seen(tmp_path: Path) -> None:
     kernels = harness.without_barrier(harness.ROOT / "csrc/cuda/gaussian.cu", 0, tmp_path)
     call = Call((1, 2050), torch.float32, per_row=False, prior=0)

@@ -196,6 +196,7 @@ def test_the_same_bits_for_every_batch(tmp_path: Path) -> None:
     assert_same_bits(drawn, torch.cat([part for (part,) in each]))
 
 
+@pytest.mark.slow
 def test_a_missing_barrier_is_seen(tmp_path: Path) -> None:
     kernels = harness.without_barrier(harness.ROOT / "csrc/cuda/likelihood.cu", 0, tmp_path)
     params, x = inputs((1, 1, 1, 2, 3), torch.float32, 0)

@@ -130,6 +130,7 @@ def test_the_same_bits_for_every_batch(sanitizer: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.slow
 def test_a_missing_barrier_is_seen(which: int, tmp_path: Path) -> None:
     kernels = harness.without_barrier(harness.ROOT / "csrc/cuda/laplacian_loss.cu", which, tmp_path)
     it = next(it for it in LOSSES if it.coefficients.shape[1] == 4)

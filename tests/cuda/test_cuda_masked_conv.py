@@ -295,6 +295,7 @@ BARRIERS = {"masked_conv": 3, "masked_conv_weight": 3, "masked_conv_tensor": 2}
 
 
 @pytest.mark.parametrize("which", range(max(BARRIERS.values())))
+@pytest.mark.slow
 def test_a_missing_barrier_is_seen(which: int, tmp_path: Path) -> None:
     """In every product. Without the first of those that have three, pixels may not be there yet."""
     without = {}

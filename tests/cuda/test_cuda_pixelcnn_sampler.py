@@ -157,6 +157,7 @@ BARRIERS = {"csrc/cuda/pixelcnn_sampler.cu": 3, "csrc/cuda/weight_slices.h": 1}
 
 
 @pytest.mark.parametrize(("name", "which"), [(name, i) for name, count in BARRIERS.items() for i in range(count)])
+@pytest.mark.slow
 def test_a_missing_barrier_is_seen(name: str, which: int, tmp_path: Path) -> None:
     path = harness.ROOT / name
     if path.suffix == ".cu":

@@ -192,6 +192,7 @@ def test_equals_the_cpu_backend_to_the_bit(results: Results) -> None:
     ids=["pyramid", "table"],
 )
 @pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.slow
 def test_a_missing_barrier_is_seen(kernel: str, operator: Operator, which: int, tmp_path: Path) -> None:
     kernels = harness.without_barrier(harness.ROOT / "csrc/cuda" / kernel, which, tmp_path)
     done = harness.run(harness.program("thread", kernels), [operator.case()], tmp_path)

@@ -110,6 +110,7 @@ def test_equals_the_cpu_backend_to_the_bit(results: Results) -> None:
         ("pyramid_level.cu", "laplacian_pyramid_adjoint", 0),
     ],
 )
+@pytest.mark.slow
 def test_a_missing_barrier_is_seen(kernel: str, name: str, which: int, tmp_path: Path) -> None:
     kernels = harness.without_barrier(harness.ROOT / "csrc/cuda" / kernel, which, tmp_path)
     levels = 9 if kernel == "pyramid_level.cu" else 2
