@@ -19,7 +19,9 @@
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-constexpr std::int64_t kSpan = 320;  // of the chain at once: its patches stay near, in the first-level cache of most
+// Of the chain at once: its patches stay near, in the first-level cache of most.
+constexpr std::int64_t kSpan = 40960 / (kTileVectors * kVectorBytes);
+constexpr std::int64_t kOutputs = 4;  // finished together: their planes are far apart, and pixels side by side
 constexpr std::int64_t kTaskTiles = 8, kTaskNumbers = 1 << 16;
 
 // A weight between a channel of the outputs and one of the sources, at a tap: data[o * output + c * source + index].
@@ -126,9 +128,11 @@ void product(int threads, const Packed<T>& weights, const Patches<T>& patches, c
                 for (std::int64_t t = 0; t < tiles; ++t) weights.go_on(t, panel.get(), k, end, of_panel[t]);
             });
         }
-        over_panels([&](std::int64_t pixel, std::int64_t count, const Tile<C>* of_panel) {
-            finish(pixel, count, reinterpret_cast<const C*>(of_panel));
-        });
+        for (std::int64_t o = 0; o < finish.outputs(); o += kOutputs) {
+            over_panels([&](std::int64_t pixel, std::int64_t count, const Tile<C>* of_panel) {
+                finish(pixel, count, o, std::min(o + kOutputs, finish.outputs()), reinterpret_cast<const C*>(of_panel));
+            });
+        }
     });
 }
 
@@ -145,13 +149,15 @@ public:
           plane_(y.height() * y.width()),
           y_(static_cast<T*>(y.data)) {}
 
-    void operator()(std::int64_t pixel, std::int64_t count, const C* sums) const {
-        const std::int64_t outputs = epilogue_.activation == Activation::gated ? channels_ / 2 : channels_;
+    std::int64_t outputs() const { return epilogue_.activation == Activation::gated ? channels_ / 2 : channels_; }
+
+    // The outputs [first, end) of `count` pixels.
+    void operator()(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, const C* sums) const {
         for (std::int64_t lane = 0; lane < count;) {
             const std::int64_t image = (pixel + lane) / plane_, at = (pixel + lane) % plane_;
             const std::int64_t n = std::min(count - lane, plane_ - at);
-            for (std::int64_t o = 0; o < outputs; ++o) {
-                T* const to = y_ + (image * outputs + o) * plane_ + at;
+            for (std::int64_t o = first; o < end; ++o) {
+                T* const to = y_ + (image * outputs() + o) * plane_ + at;
                 if constexpr (std::is_same_v<T, C>) {
                     finish(sums + lane, image, o, at, n, to);
                 } else {

@@ -111,6 +111,9 @@ private:
 };
 
 // sums (columns of the chain, tiles of output channels) += grad times patches.
+//
+// A thread takes its share of the columns together, block by block: so a block, and the inputs under it, are read from
+// memory once, not once for each column.
 template <class T, class C>
 void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>& patches, const Grid& grid,
                   std::int64_t depth, Tile<C>* sums) {
@@ -120,6 +123,7 @@ void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>
     const std::int64_t tile_size = kTileRows * kBlockPixels, block = tiles * tile_size;
     const std::int64_t each = std::clamp<std::int64_t>(kPackedNumbers / block, 1, blocks);
     // Where columns are few, several tasks share one.
+    const std::int64_t shares = std::min<std::int64_t>(columns, threads);
     const std::int64_t parts = std::clamp<std::int64_t>(4 * threads / columns, 1, tiles);
     const Block memory(std::size_t(each * block) * sizeof(C));
     C* const packed = static_cast<C*>(memory.data());
@@ -128,20 +132,26 @@ void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>
         const std::int64_t n = std::min(each, blocks - first);
         const auto pixel_of = [&](std::int64_t b) { return (first + b) * kBlockPixels; };
         const auto count_of = [&](std::int64_t b) { return std::min(kBlockPixels, grid.pixels() - pixel_of(b)); };
+        const auto add_block = [&](std::int64_t b, std::int64_t column, std::int64_t part, C* panel) {
+            const std::int64_t k = column * width;
+            patches.columns(pixel_of(b), count_of(b), k, std::min(depth, k + width), panel);
+            for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
+                Tile<C> tile{};
+                add_product(gradient.rows(t), packed + b * block + t * tile_size, kBlock, panel, count_of(b), tile);
+                Tile<C>& sum = sums[column * tiles + t];
+                for (std::int64_t r = 0; r < kTileRows; ++r) {
+                    for (std::int64_t v = 0; v < kTileVectors; ++v) sum.rows[r][v] += tile.rows[r][v];
+                }
+            }
+        };
         parallel_for(n, threads, [&](std::int64_t b) { gradient.pack(pixel_of(b), count_of(b), packed + b * block); });
-        parallel_for(columns * parts, threads, [&](std::int64_t task) {
-            const std::int64_t column = task / parts, part = task % parts, k = column * width;
+        parallel_for(shares * parts, threads, [&](std::int64_t task) {
+            const std::int64_t share = task / parts;
+            const std::int64_t begin = share * columns / shares, end = (share + 1) * columns / shares;
             const Buffer<C> panel(kBlockPixels * width);
             for (std::int64_t b = 0; b < n; ++b) {
-                patches.columns(pixel_of(b), count_of(b), k, std::min(depth, k + width), panel.get());
-                for (std::int64_t t = part * tiles / parts; t < (part + 1) * tiles / parts; ++t) {
-                    Tile<C> tile{};
-                    add_product(gradient.rows(t), packed + b * block + t * tile_size, kBlock, panel.get(), count_of(b),
-                                tile);
-                    Tile<C>& sum = sums[column * tiles + t];
-                    for (std::int64_t r = 0; r < kTileRows; ++r) {
-                        for (std::int64_t v = 0; v < kTileVectors; ++v) sum.rows[r][v] += tile.rows[r][v];
-                    }
+                for (std::int64_t column = begin; column < end; ++column) {
+                    add_block(b, column, task % parts, panel.get());
                 }
             }
         });

@@ -60,7 +60,11 @@ template <std::int64_t kRows = kTileRows, class C>
 __attribute__((noinline)) void add_product(const C* a, std::int64_t stride, const C* b, std::int64_t depth,
                                            Tile<C>& c) {
     Vector<C> sums[kRows][kTileVectors];
-    std::copy_n(&c.rows[0][0], kRows * kTileVectors, &sums[0][0]);
+#pragma GCC unroll 16
+    for (std::int64_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+        for (std::int64_t v = 0; v < kTileVectors; ++v) sums[r][v] = c.rows[r][v];
+    }
     for (; depth > 0; depth -= kDepth, a += stride) {
         const std::int64_t n = std::min(depth, kDepth);
         for (std::int64_t k = 0; k < n; ++k, b += kTileColumns<C>) {
@@ -77,7 +81,11 @@ __attribute__((noinline)) void add_product(const C* a, std::int64_t stride, cons
             }
         }
     }
-    std::copy_n(&sums[0][0], kRows * kTileVectors, &c.rows[0][0]);
+#pragma GCC unroll 16
+    for (std::int64_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+        for (std::int64_t v = 0; v < kTileVectors; ++v) c.rows[r][v] = sums[r][v];
+    }
 }
 
 // Of the first `rows` rows at least.

@@ -151,7 +151,16 @@ public:
 #endif
     }
 
-    // v with these lanes taken from p, where the vector's first lane would lie.
+    // v with these lanes taken from other.
+    LAPCORE_INLINE Vector<C> merge(Vector<C> v, Vector<C> other) const {
+#if defined(__AVX512F__)
+        return merge(v, reinterpret_cast<const C*>(&other));
+#else
+        return mask_ ? other : v;
+#endif
+    }
+
+    // The same from p, where the vector's first lane would lie; nothing else is read there.
     LAPCORE_INLINE Vector<C> merge(Vector<C> v, const C* p) const {
 #if defined(__AVX512F__)
         if constexpr (sizeof(C) == 4) return Vector<C>(_mm512_mask_loadu_ps(__m512(v), __mmask16(mask_), p));
@@ -199,7 +208,10 @@ public:
     using C = Sum<T>;
 
     Patches(const View& x, const Chain& chain, const Grid& grid)
-        : data_(static_cast<const T*>(x.data)), chain_(chain), grid_(grid) {}
+        : data_(static_cast<const T*>(x.data)),
+          size_(x.shape[0] * x.shape[1] * grid.plane()),
+          chain_(chain),
+          grid_(grid) {}
 
     const Grid& grid() const { return grid_; }
 
@@ -221,10 +233,12 @@ public:
     }
 
 private:
-    // Lanes of a vector that are read together, and where its first lane would lie in the first channel.
+    // Lanes of a vector that are read together, and where its first lane would lie in the first channel. Whether they
+    // are all its lanes, and, as masked loads are slow before AVX-512, whether x goes on where the others would lie.
     struct Piece {
         SomeLanes<C> lanes;
         std::int64_t offset;
+        bool whole, inside;
     };
 
     // All vectors in n channels. Planes are far apart, which no processor foresees: what the next pixels will read is
@@ -239,7 +253,10 @@ private:
                 const std::int64_t begin = std::max(run->lane, lane);
                 const std::int64_t end = std::min(run->lane + run->count, lane + kLanes<C>);
                 if (run->input < 0 || begin >= end) continue;
-                *last++ = {{begin - lane, end - begin}, offset_of(run->input) + lane - run->lane};
+                const std::int64_t offset = offset_of(run->input) + lane - run->lane;
+                const std::int64_t beyond = offset + (chain_.channels - 1) * grid_.plane() + kLanes<C>;
+                const bool whole = end - begin == kLanes<C>, inside = offset >= 0 && beyond <= size_;
+                *last++ = {{begin - lane, end - begin}, offset, whole, inside};
             }
         }
         for (std::int64_t c = 0; c < n; ++c, to += kWidth) {
@@ -247,9 +264,14 @@ private:
             const Piece* piece = pieces;
             for (std::int64_t v = 0; v < vectors; ++v) {
                 Vector<C> lanes{};
-                for (; piece < ends[v]; ++piece) {
+                if (piece < ends[v] && piece->whole) {
                     __builtin_prefetch(from + piece->offset + kWidth, 0, 2);
-                    lanes = piece->lanes.merge(lanes, from + piece->offset);
+                    lanes = load(from + piece++->offset);
+                }
+                for (; piece < ends[v]; ++piece) {
+                    const C* const at = from + piece->offset;
+                    __builtin_prefetch(at + kWidth, 0, 2);
+                    lanes = piece->inside ? piece->lanes.merge(lanes, load(at)) : piece->lanes.merge(lanes, at);
                 }
                 store(to + v * kLanes<C>, lanes);
             }
@@ -276,6 +298,7 @@ private:
     }
 
     const T* data_;
+    std::int64_t size_;
     const Chain& chain_;
     const Grid& grid_;
 };
