@@ -95,7 +95,7 @@ PAGE = mmap.PAGESIZE
 
 
 def guarded(count: int, dtype: torch.dtype) -> Tensor:
-    """Uninitialised memory before a page that is out of bounds to everybody."""
+    """Zeros before a page that is out of bounds to everybody."""
     nbytes = count * dtype.itemsize
     pages = -(-nbytes // PAGE) * PAGE
     block = mmap.mmap(-1, pages + PAGE)

@@ -80,7 +80,7 @@ def test_random_calls_under_the_sanitizers(module: Path, runtime: str, family: s
 
 @families
 def test_random_calls_of_the_installed_module(family: str) -> None:
-    """The same calls without a sanitizer: every eighth result is compared with the oracle."""
+    """Other calls of the same kinds, without a sanitizer: every eighth result is compared with the oracle."""
     from lapcore import native
 
     if (reason := native.missing()) is not None:

@@ -94,7 +94,7 @@ def masked_conv2d(
 
 
 def fused(total: Array, weight: Array, x: Array) -> Array:
-    """One float32 fused multiply-add: the product is exact in the wider type."""
+    """One float32 fused multiply-add: the product is exact in the wider type, and the sum of 64 bits there, rounded once more."""
     wide = np.longdouble
     return (wide(weight) * x.astype(wide) + total.astype(wide)).astype(np.float32)
 
