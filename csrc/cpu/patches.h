@@ -154,7 +154,8 @@ public:
     // v with these lanes taken from other.
     LAPCORE_INLINE Vector<C> merge(Vector<C> v, Vector<C> other) const {
 #if defined(__AVX512F__)
-        return merge(v, reinterpret_cast<const C*>(&other));
+        if constexpr (sizeof(C) == 4) return Vector<C>(_mm512_mask_mov_ps(__m512(v), __mmask16(mask_), __m512(other)));
+        if constexpr (sizeof(C) == 8) return Vector<C>(_mm512_mask_mov_pd(__m512d(v), __mmask8(mask_), __m512d(other)));
 #else
         return mask_ ? other : v;
 #endif
