@@ -6,18 +6,15 @@ python -m bench.gpu_distances exercise
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import lapcore
-from bench.gpu_pyramid import Called, exercise, measure_listed
+from bench.gpu_steps import Called, Listed, main
 from bench.harness import Build, Case, Peers, by_backend, largest_difference
 
 SEARCHES = ((65536, 512, 64), (1 << 20, 1024, 64), (4096, 8192, 256))
@@ -102,25 +99,10 @@ def called(device: str) -> Iterator[Called]:
             yield Called(name, 1e-5, results, [gradient.float() for gradient in gradients])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu_distances")
-    commands = parser.add_subparsers(dest="command", required=True)
-    measuring = commands.add_parser("measure")
-    measuring.add_argument("op", choices=("vector_quantize", "parzen_log_likelihood"))
-    measuring.add_argument("--json", type=Path, required=True)
-    measuring.add_argument("--seconds", type=float, default=0.2)
-    exercising = commands.add_parser("exercise")
-    exercising.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options = parser.parse_args()
-    if options.command == "exercise":
-        # The gradient's matrix products are deterministic in cuBLAS with a workspace of its own only.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        return exercise(options.device, "parzen_log_likelihood", called)
-    found = Peers()
-    family = "parzen" if options.op == "parzen_log_likelihood" else options.op
-    listed = [(family, name, build) for name, build in cases(found, options.op).items()]
-    return measure_listed(listed, found, options.json, options.seconds)
+def listed(found: Peers, op: str) -> Listed:
+    family = "parzen" if op == "parzen_log_likelihood" else op
+    return [(family, name, build) for name, build in cases(found, op).items()]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("distances", "parzen_log_likelihood", called, listed, ("vector_quantize", "parzen_log_likelihood")))

@@ -6,11 +6,9 @@ python -m bench.gpu_gaussian exercise
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor
 
 import lapcore
 from bench import gaussian
-from bench.gpu_pyramid import Called, exercise, measure_listed
+from bench.gpu_steps import Called, Listed, main
 from bench.harness import Build, Case, Peers, Work, by_backend, of_ceiling
 
 SHAPE = (256, 256, 32, 32)
@@ -104,21 +102,9 @@ def mixtures(device: str) -> Iterator[Called]:
             yield Called(f"mixture {channels}x{height}x{width}", 1e-3, [nll.detach(), drawn], list(gradients))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu_gaussian")
-    commands = parser.add_subparsers(dest="command", required=True)
-    measuring = commands.add_parser("measure")
-    measuring.add_argument("--json", type=Path, required=True)
-    measuring.add_argument("--seconds", type=float, default=0.2)
-    exercising = commands.add_parser("exercise")
-    exercising.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options = parser.parse_args()
-    if options.command == "exercise":
-        return exercise(options.device, "reparameterize_kl", called)
-    found = Peers()
-    listed = [("gaussian", name, build) for name, build in cases(found).items()]
-    return measure_listed(listed, found, options.json, options.seconds)
+def listed(found: Peers, _: str) -> Listed:
+    return [("gaussian", name, build) for name, build in cases(found).items()]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("gaussian", "reparameterize_kl", called, listed))

@@ -6,12 +6,9 @@ python -m bench.gpu_masked_conv exercise
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import lapcore
-from bench.gpu_pyramid import Called, exercise, measure_listed
+from bench.gpu_steps import Called, Listed, main
 from bench.harness import Build, Case, Peers, Work, by_backend, times
 
 CHANNELS = (64, 128, 256)
@@ -114,24 +111,10 @@ def called(device: str) -> Iterator[Called]:
             yield Called(name, tolerance, results, [gradient.float() for gradient in gradients])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu_masked_conv")
-    commands = parser.add_subparsers(dest="command", required=True)
-    measuring = commands.add_parser("measure")
-    measuring.add_argument("--json", type=Path, required=True)
-    measuring.add_argument("--seconds", type=float, default=0.2)
-    exercising = commands.add_parser("exercise")
-    exercising.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options = parser.parse_args()
-    if options.command == "exercise":
-        # float64 goes to the reference, whose matrix products are deterministic with a workspace of their own only.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        return exercise(options.device, "masked_conv2d", called)
+def listed(found: Peers, _: str) -> Listed:
     torch.backends.cudnn.benchmark = True  # cuDNN takes the fastest of its ways
-    found = Peers()
-    listed = [("masked_conv", name, build) for name, build in cases(found).items()]
-    return measure_listed(listed, found, options.json, options.seconds)
+    return [("masked_conv", name, build) for name, build in cases(found).items()]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("masked_conv", "masked_conv2d", called, listed))

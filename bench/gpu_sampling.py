@@ -8,16 +8,14 @@ The reference, cached sampling by PyTorch's kernels, takes millions of launches 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import torch
 
 import lapcore
-from bench.gpu_pyramid import Called, exercise, measure_listed
+from bench.gpu_steps import Called, Listed, main
 from bench.harness import Build, Case, Peers, at_most, times
 from bench.sampling import operations, sampling
 from lapcore.models.autoregressive import AutoregressiveModel
@@ -83,21 +81,9 @@ def called(device: str) -> Iterator[Called]:
         yield Called(f"categorical of {levels}", 0, [lapcore.categorical(logits, u)], [])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu_sampling")
-    commands = parser.add_subparsers(dest="command", required=True)
-    measuring = commands.add_parser("measure")
-    measuring.add_argument("--json", type=Path, required=True)
-    measuring.add_argument("--seconds", type=float, default=0.2)
-    exercising = commands.add_parser("exercise")
-    exercising.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    options = parser.parse_args()
-    if options.command == "exercise":
-        return exercise(options.device, "categorical", called)
-    found = Peers()
-    listed = [("pixelcnn_sampler", name, build) for name, build in cases(found).items()]
-    return measure_listed(listed, found, options.json, options.seconds)
+def listed(found: Peers, _: str) -> Listed:
+    return [("pixelcnn_sampler", name, build) for name, build in cases(found).items()]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("sampling", "categorical", called, listed))

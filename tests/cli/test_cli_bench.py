@@ -18,9 +18,12 @@ import lapcore as lib
 from bench import (
     gaussian,
     gpu,
+    gpu_distances,
     gpu_gaussian,
     gpu_masked_conv,
     gpu_pyramid,
+    gpu_sampling,
+    gpu_steps,
     harness,
     likelihood,
     masked_conv,
@@ -390,8 +393,14 @@ def test_the_steps_for_a_card(tmp_path, monkeypatch):
     }
     assert sum(step.least for step in steps.values()) + build.limit < 520
     for goal in ("G1", "G2", "G3"):
-        assert gpu_pyramid.cases(Peers(()), goal)
-    assert gpu_gaussian.cases(Peers(())) and gpu_masked_conv.cases(Peers(()))
+        assert gpu_pyramid.listed(Peers(()), goal)
+    for module, kind in (
+        (gpu_gaussian, ""),
+        (gpu_masked_conv, ""),
+        (gpu_distances, "vector_quantize"),
+        (gpu_sampling, ""),
+    ):
+        assert module.listed(Peers(()), kind)
 
 
 def test_the_case_of_a_goal_on_a_card():
@@ -407,14 +416,20 @@ def test_the_case_of_a_goal_on_a_card():
         assert all(case.difference(values, other) <= 1e-5 for other in others)
 
 
-def test_the_calls_for_the_sanitizer_are_right_here(capsys):
+@pytest.mark.parametrize(
+    ("op", "module"),
+    [
+        ("laplacian_pyramid", gpu_pyramid),
+        ("reparameterize_kl", gpu_gaussian),
+        ("masked_conv2d", gpu_masked_conv),
+        ("parzen_log_likelihood", gpu_distances),
+        pytest.param("categorical", gpu_sampling, marks=pytest.mark.slow),
+    ],
+)
+def test_the_calls_for_the_sanitizer_are_right_here(op, module, capsys):
     before = torch.are_deterministic_algorithms_enabled()
-    failures = int(lib.explain("pyr_down")["cpu"] is not None)
     try:
-        assert gpu_pyramid.exercise("cpu") == failures
-        assert gpu_pyramid.exercise("cpu", "reparameterize_kl", gpu_gaussian.called) == failures
-        failures = int(lib.explain("masked_conv2d")["cpu"] is not None)
-        assert gpu_pyramid.exercise("cpu", "masked_conv2d", gpu_masked_conv.called) == failures
+        assert gpu_steps.exercise("cpu", op, module.called) == int(lib.explain("pyr_down")["cpu"] is not None)
     finally:
         torch.use_deterministic_algorithms(before)
     assert "failures" in capsys.readouterr().out
