@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 KERNELS = sorted((ROOT / "csrc/cuda").glob("*.cu"))
 SOURCES = (*KERNELS, ROOT / "csrc/cuda/pyramids.cpp")
-SANITIZERS = ("address,undefined", "thread")
+SANITIZERS = ("address,undefined", pytest.param("thread", marks=pytest.mark.slow))  # which compiles everything again
 FUNCTIONS = (
     "apply",
     "apply_table",

@@ -115,7 +115,8 @@ def test_the_same_for_every_batch(tmp_path: Path) -> None:
     assert parts[0].equal(whole[:1]) and parts[1].equal(whole[5:])
 
 
-@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
 def test_a_missing_barrier_is_seen(which: int, tmp_path: Path) -> None:
     """Those of the tile product, which Parzen windows share; neither family has others."""
     kernels = harness.without_barrier_of_header("cuda/tile_product.h", which, tmp_path)
