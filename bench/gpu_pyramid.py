@@ -15,12 +15,7 @@ from torch import Tensor
 
 import lapcore
 from bench.gpu_steps import Called, Listed, main
-from bench.harness import (
-    Build,
-    Peers,
-    of_ceiling,
-    times,
-)
+from bench.harness import Build, Peers, of_ceiling, times
 from bench.pyramid import TOLERANCES, collapse, laplacian, laplacian_plan, loss, named
 
 LARGE, SMALL = (64, 3, 1024, 1024), (4096, 3, 32, 32)

@@ -122,8 +122,8 @@ void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>
     const std::int64_t blocks = (grid.pixels() + kBlockPixels - 1) / kBlockPixels;
     const std::int64_t tile_size = kTileRows * kBlockPixels, block = tiles * tile_size;
     const std::int64_t each = std::clamp<std::int64_t>(kPackedNumbers / block, 1, blocks);
-    // Where columns are few, several tasks share one.
     const std::int64_t shares = std::min<std::int64_t>(columns, threads);
+    // Where columns are few, several tasks have the same share, each a part of the tiles.
     const std::int64_t parts = std::clamp<std::int64_t>(4 * threads / columns, 1, tiles);
     const Block memory(std::size_t(each * block) * sizeof(C));
     C* const packed = static_cast<C*>(memory.data());

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 KERNELS = sorted((ROOT / "csrc/cuda").glob("*.cu"))
 SOURCES = (*KERNELS, ROOT / "csrc/cuda/pyramids.cpp")
-SANITIZERS = ("address,undefined", pytest.param("thread", marks=pytest.mark.slow))  # which compiles everything again
+SANITIZERS = ("address,undefined", pytest.param("thread", marks=pytest.mark.slow))
+"""The second compiles everything again, which takes minutes."""
 FUNCTIONS = (
     "apply",
     "apply_table",

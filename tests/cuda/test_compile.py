@@ -1,6 +1,6 @@
 """No CUDA kernel spills registers or has local memory, by the compilers' report: those that are built, and for every architecture.
 
-Compiling them all takes minutes, which is for the slow tests; the built module is what `make` compiled, with warnings as errors.
+Compiling them all takes minutes, which is for the slow tests; the built module is what `make` compiled for one architecture.
 """
 
 from __future__ import annotations
