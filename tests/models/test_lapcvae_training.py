@@ -1,0 +1,156 @@
+"""LapCVAE: what each stage trains, and its loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import lapcore
+from lapcore.models.lapcvae import POSTERIOR, noise_stream
+from tests.models.lapcvae_models import level_of, small, smooth_images, state_of, warmed
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ("greedy", ("level2", "level1", "level0")),
+        ("joint", ("joint",)),
+        ("greedy+joint", ("level2", "level1", "level0", "joint")),
+    ],
+)
+def test_stages_run_from_coarse_to_fine(training: str, expected: tuple[str, ...]) -> None:
+    assert small(training=training).training_stages() == expected
+
+
+@pytest.mark.parametrize("variance", ["pixel", "channel", 0.01])
+@pytest.mark.parametrize("num_classes", [None, 3])
+@pytest.mark.parametrize("stage", ["level2", "level1", "level0", "joint"])
+def test_gradients_reach_exactly_the_parameters_of_the_stage(
+    stage: str, num_classes: int | None, variance: Any
+) -> None:
+    model = small(num_classes=num_classes, variance=variance)
+    chosen = model.set_stage(stage)
+    labels = None if num_classes is None else torch.tensor([0, 1, 2, 0])
+    model.loss(smooth_images(4), labels, stage=stage)["loss"].backward()
+    modules = [model.bands, model.coarsest] if stage == "joint" else [level_of(model, int(stage[-1]))]
+    expected = {parameter for module in modules for parameter in module.parameters()}
+    assert set(chosen) == expected
+    for name, parameter in model.named_parameters():
+        if parameter in expected:
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+        else:
+            assert parameter.grad is None and not parameter.requires_grad, name
+
+
+@pytest.mark.parametrize("k", [2, 1, 0])
+def test_frozen_levels_stay_the_same_to_the_bit(k: int) -> None:
+    model = small()
+    parameters = model.set_stage(f"level{k}")
+    before = {j: state_of(level_of(model, j)) for j in range(3)}
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1)
+    model.train()  # as training loops do: it must not wake the frozen levels
+    for _ in range(3):
+        model.loss(smooth_images(4), stage=f"level{k}")["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for j in range(3):
+        after = level_of(model, j).state_dict()
+        same = [torch.equal(before[j][name], after[name]) for name in after]
+        assert all(same) if j != k else not any(same), j
+
+
+def test_evaluation_between_steps_leaves_the_stage_as_it_was() -> None:
+    model = small()
+    model.set_stage("level1")
+    modes = [module.training for module in model.modules()]
+    state = state_of(model)
+    model.sample(torch.arange(2))
+    model.reconstruct(smooth_images(2))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("training", "variance"), [("greedy", "pixel"), ("greedy", "channel"), ("joint", "pixel")])
+def test_overfits_a_few_images(training: str, variance: str) -> None:
+    model = small(training=training, variance=variance, band_latent=8)
+    images = smooth_images(8, noise=0.1)
+    before = (model.reconstruct(images) - images).square().mean()
+    for stage in model.training_stages():
+        optimizer = torch.optim.Adam(model.set_stage(stage), lr=3e-3)
+        losses = []
+        for _ in range(100):
+            loss = model.loss(images, stage=stage)["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert sum(losses[-5:]) / 5 < losses[0] - 0.1, stage
+    assert (model.reconstruct(images) - images).square().mean() < 0.3 * before
+
+
+def test_joint_training_goes_on_where_greedy_ended() -> None:
+    model = small(training="greedy+joint")
+    images = smooth_images(8)
+    for stage in model.training_stages():
+        before = state_of(model)
+        optimizer = torch.optim.Adam(model.set_stage(stage), lr=1e-3)
+        model.loss(images, stage=stage)["loss"].backward()
+        optimizer.step()
+    assert all(not torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+def test_greedy_losses_add_up_to_the_joint_loss() -> None:
+    model = warmed(kl_weight=(3.0, 2.0, 1.0))
+    images, seeds = smooth_images(4), torch.arange(4)
+    values = {0: 3 * 16 * 16, 1: 3 * 8 * 8, 2: 3 * 4 * 4}
+    with torch.no_grad():
+        joint = model.loss(images, stage="joint", seeds=seeds)
+        parts = {k: model.loss(images, stage=f"level{k}", seeds=seeds) for k in values}
+    torch.testing.assert_close(joint["loss"], sum(part["loss"] for part in parts.values()))
+    for k, part in parts.items():
+        torch.testing.assert_close(part["loss"] * values[k], part[f"nll{k}"] + (3.0, 2.0, 1.0)[k] * part[f"kl{k}"])
+
+
+def test_loss_is_the_formula() -> None:
+    """L_1 again, from the public pieces and torch.distributions in float64."""
+    model = warmed().double()
+    images, seeds = smooth_images(4).double(), torch.tensor([3, 1, 4, 1])
+    moments = model.encode(images)
+    noise = [
+        lapcore.random.normal(m.shape, seeds, stream=noise_stream(k, POSTERIOR), dtype=torch.float64)
+        for k, (m, _) in enumerate(moments)
+    ]
+    codes = [mean + (logvar / 2).exp() * eps for (mean, logvar), eps in zip(moments, noise, strict=True)]
+    normal = torch.distributions.Normal
+    with torch.no_grad():
+        up = lapcore.pyr_up(model.decode(codes[2:]), (8, 8))
+        mean, logvar = model.bands[1].decode(codes[1:], up, None)
+        prior = model.bands[1].prior(*moments[2])
+        q, p = (normal(m, (v / 2).exp()) for m, v in (moments[1], prior))
+        nll = -normal(mean, (logvar / 2).exp()).log_prob(model.decompose(images).bands[1]).flatten(1).sum(1)
+        kl = torch.distributions.kl_divergence(q, p).flatten(1).sum(1)
+        losses = model.loss(images, stage="level1", seeds=seeds)
+    torch.testing.assert_close(losses["nll1"], nll.mean(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(losses["kl1"], kl.mean(), rtol=1e-6, atol=0)
+
+
+def test_elbo_is_minus_the_unweighted_terms() -> None:
+    model = warmed(kl_weight=5.0)
+    images, seeds = smooth_images(4), torch.arange(4)
+    with torch.no_grad():
+        parts = model.loss(images, stage="joint", seeds=seeds)
+        bound = model.elbo(images, seeds=seeds)
+    assert bound.shape == (4,)
+    torch.testing.assert_close(bound.mean(), -sum(parts[f"nll{k}"] + parts[f"kl{k}"] for k in range(3)))
+
+
+def test_without_seeds_the_noise_is_torchs() -> None:
+    model, images = warmed(), smooth_images(4)
+    values = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            values.append(model.loss(images)["loss"].item())
+    assert values[0] == values[1] != values[2]
