@@ -25,10 +25,10 @@ quickstart: $(VENV)/quickstart.stamp
 	$(BIN)/python -m bench.quickstart --out out/quickstart
 
 test: $(VENV)/dev.stamp
-	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not slow"
 
 test-all: $(VENV)/dev.stamp
-	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 check: $(VENV)/strict.stamp
 	$(BIN)/ruff check .

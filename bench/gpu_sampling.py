@@ -42,7 +42,7 @@ def mixtures(make: Callable[[], AutoregressiveModel] = PixelCNNPlusPlus, images:
     program = program_of(model.network, (model.image_size, model.image_size), model.channels, Mixture)
     seeds = torch.arange(images, device=device)
     return Case(
-        "categorical",
+        "sample_program",
         0,
         {f"lapcore {device}": lambda: lapcore.sample_program(program, seeds)},
         {},
@@ -86,4 +86,4 @@ def listed(found: Peers, _: str) -> Listed:
 
 
 if __name__ == "__main__":
-    sys.exit(main("sampling", "categorical", called, listed))
+    sys.exit(main("sampling", "sample_program", called, listed))

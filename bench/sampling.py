@@ -90,11 +90,11 @@ def sampling(
     naive: dict[str, Work] = {}
     if found.wants("torch eager"):
         naive = {f"torch eager: naive, {name}": forward(plain), f"lapcore naive: {name}": forward(model.network)}
-    ours = by_backend(lambda: lapcore.sample_program(program, seeds), "categorical", seeds)
+    ours = by_backend(lambda: lapcore.sample_program(program, seeds), "sample_program", seeds)
     if device != "cpu":
         del ours["lapcore reference"]
     return Case(
-        "categorical",
+        "sample_program",
         0,
         ours,
         naive,

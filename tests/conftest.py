@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -110,13 +111,17 @@ def slow_backend(backend: str, device: str) -> bool:
     return backend == "triton" and device == "cpu"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Of several processes one runs a whole file, whose tests may share what one made; and one all those of a compiled program."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            name = "cuda" if "tests/cuda/" in item.path.as_posix() else item.path.as_posix()
-            item.add_marker(pytest.mark.xdist_group(name))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.split("::", 1)[0]
+            return "tests/cuda" if path.startswith("tests/cuda/") else path
+
+    return ByFile(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

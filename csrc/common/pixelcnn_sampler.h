@@ -39,6 +39,8 @@ struct PixelStep {
     std::int64_t levels, dim;
 };
 
+constexpr float kNoBias = -0.0f;  // leaves every sum as it is, a -0 too
+
 constexpr std::int64_t kMapNumbers = 7, kStepNumbers = 18;
 static_assert(sizeof(PixelMap) == kMapNumbers * sizeof(std::int64_t));
 static_assert(sizeof(PixelStep) == kStepNumbers * sizeof(std::int64_t));

@@ -4,10 +4,15 @@
 // An output is one chain of multiply-adds from 0 on, over live taps in raster order and their channels in order,
 // whatever else is computed. The live channels of the centre tap, the last one, are a prefix, so that output channels
 // differ in their depth only; those of one depth share tiles. So it is with the gradient at the input, where the taps
-// are mirrored and the output channels of the centre tap are taken in the order of their depth.
+// are mirrored and the output channels of the centre tap are taken in the order of their depth. Taps outside the image
+// come first in either, so that pixels near that edge start later: a zero times a finite weight leaves a sum of 0 as it
+// is.
 #include "cpu/masked_conv.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "cpu/masked_conv_terms.h"
@@ -65,13 +70,16 @@ public:
         channels.resize(depths_.size() * kTileRows, -1);
         tile_ = blocks_of(depth()) * kBlock;
         packed_ = Buffer<C>(tiles() * tile_);
+        std::atomic<bool> finite = true;
         parallel_for(tiles(), threads, [&](std::int64_t t) {
             const std::int64_t* const of_tile = channels.data() + t * kTileRows;
             pack_rows(rows_[std::size_t(t)], kTileRows, depths_[std::size_t(t)], tile_, kBlock,
                       packed_.get() + t * tile_, [&](std::int64_t r, std::int64_t first, std::int64_t n, C* to) {
                           read(weights, chain, of_tile[r], first, n, to);
+                          if (!all_finite(to, n)) finite = false;
                       });
         });
+        finite_ = finite;
     }
 
     std::int64_t tiles() const { return std::int64_t(depths_.size()); }
@@ -79,9 +87,10 @@ public:
     // The row of the tiles' sums that is an output channel's.
     std::int64_t place(std::int64_t channel) const { return places_[std::size_t(channel)]; }
 
+    bool finite() const { return finite_; }
+
     // The sums of a tile go on from number `first` of the chain up to `end`; `first` is a multiple of kDepth.
     void go_on(std::int64_t t, const C* patches, std::int64_t first, std::int64_t end, Tile<C>& sums) const {
-        if (first == 0) sums = Tile<C>{};
         const std::int64_t n = std::min(end, depths_[std::size_t(t)]) - first;
         if (n <= 0) return;
         add_product(rows_[std::size_t(t)], packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n,
@@ -89,6 +98,12 @@ public:
     }
 
 private:
+    static bool all_finite(const C* numbers, std::int64_t n) {
+        bool found = false;
+        for (std::int64_t i = 0; i < n; ++i) found |= !(std::abs(numbers[i]) <= std::numeric_limits<C>::max());
+        return !found;
+    }
+
     static void read(const Weights<T>& weights, const Chain& chain, std::int64_t output, std::int64_t first,
                      std::int64_t n, C* to) {
         chain.over_taps(first, first + n, [&](const Tap& tap, const std::int64_t* order, std::int64_t count) {
@@ -100,6 +115,7 @@ private:
     std::vector<std::int64_t> places_;         // of the output channels
     std::vector<std::int64_t> depths_, rows_;  // of the tiles: of the chain, and how many are output channels
     std::int64_t tile_ = 0;
+    bool finite_ = true;
     Buffer<C> packed_;
 };
 
@@ -121,11 +137,15 @@ void product(int threads, const Packed<T>& weights, const Patches<T>& patches, c
                 body(p * width, std::min(width, pixels - p * width), of_panel);
             }
         };
-        for (std::int64_t k = 0; k == 0 || k < weights.depth(); k += kSpan) {
+        std::fill_n(sums.get(), each * tiles, Tile<C>{});
+        for (std::int64_t k = 0; k < weights.depth(); k += kSpan) {
             const std::int64_t end = std::min(k + kSpan, weights.depth());
             over_panels([&](std::int64_t pixel, std::int64_t count, Tile<C>* of_panel) {
-                patches.template rows<width>(pixel, count, k, end, panel.get());
-                for (std::int64_t t = 0; t < tiles; ++t) weights.go_on(t, panel.get(), k, end, of_panel[t]);
+                const std::int64_t zeros = weights.finite() ? patches.outside(pixel, count) : 0;
+                const std::int64_t first = std::max(k, zeros / kDepth * kDepth);
+                if (first >= end) return;
+                patches.template rows<width>(pixel, count, first, end, panel.get());
+                for (std::int64_t t = 0; t < tiles; ++t) weights.go_on(t, panel.get(), first, end, of_panel[t]);
             });
         }
         for (std::int64_t o = 0; o < finish.outputs(); o += kOutputs) {

@@ -88,6 +88,19 @@ public:
     std::int64_t plane() const { return height_ * width_; }
     std::int64_t stride() const { return stride_; }
 
+    // How much of the chain no pixel of `count` has in the image: that of the taps before the first that reaches it.
+    std::int64_t outside(const Chain& chain, std::int64_t pixel, std::int64_t count) const {
+        Segment segments[kMost];
+        Run runs[3];
+        const std::int64_t found = split(pixel, count, segments);
+        const auto reached = [&](const Tap& tap) {
+            return std::any_of(segments, segments + found, [&](const Segment& segment) {
+                return std::any_of(runs, add_runs(segment, tap, runs), [](const Run& run) { return run.input >= 0; });
+            });
+        };
+        return chain.channels * (std::find_if(chain.taps.begin(), chain.taps.end(), reached) - chain.taps.begin());
+    }
+
     // Calls body(runs, count, order, n) for the pieces of the chain's [first, end), with the runs of `count` pixels.
     template <class Body>
     void over_taps(const Chain& chain, std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end,
@@ -215,6 +228,8 @@ public:
           grid_(grid) {}
 
     const Grid& grid() const { return grid_; }
+
+    std::int64_t outside(std::int64_t pixel, std::int64_t count) const { return grid_.outside(chain_, pixel, count); }
 
     // The numbers [first, end) of the patches of `count` pixels from `pixel` on: of number k those of all pixels side
     // by side at to + (k - first) * kWidth. Lanes beyond `count` hold anything.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/pixelcnn_sampler.h"
 #include "cpu/matrix.h"
 #include "cpu/rows.h"
 
@@ -72,7 +73,7 @@ public:
         const std::int64_t vectors = (outputs + kLanes<float> - 1) / kLanes<float>, columns = vectors * kLanes<float>;
         weights_ = Buffer<float>(columns * depth);
         bias_ = Buffer<float>(columns);
-        for (std::int64_t o = 0; o < columns; ++o) bias_.get()[o] = bias && o < outputs ? bias[o] : 0.0f;
+        for (std::int64_t o = 0; o < columns; ++o) bias_.get()[o] = bias && o < outputs ? bias[o] : kNoBias;
         float* to = weights_.get();
         for (std::int64_t first = 0; first < vectors; first += panel_of(vectors - first)) {
             const std::int64_t width = panel_of(vectors - first) * kLanes<float>;

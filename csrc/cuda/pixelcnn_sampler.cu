@@ -232,7 +232,7 @@ private:
                 slices_.multiply(p_.weights + step.weight + std::int64_t{first} * depth, outputs, depth, input, sum,
                                  begun && row == 0 && first == 0);
                 if (static_cast<int>(threadIdx.x) >= outputs) continue;
-                const float bias = step.bias < 0 ? 0.0f : p_.weights[step.bias + o];
+                const float bias = step.bias < 0 ? kNoBias : p_.weights[step.bias + o];
 #pragma unroll
                 for (int r = 0; r < R; ++r) {
                     const int m = row + r, x = places.x + m / I;

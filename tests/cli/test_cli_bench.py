@@ -423,7 +423,7 @@ def test_the_case_of_a_goal_on_a_card():
         ("reparameterize_kl", gpu_gaussian),
         ("masked_conv2d", gpu_masked_conv),
         ("parzen_log_likelihood", gpu_distances),
-        pytest.param("categorical", gpu_sampling, marks=pytest.mark.slow),
+        pytest.param("sample_program", gpu_sampling, marks=pytest.mark.slow),
     ],
 )
 def test_the_calls_for_the_sanitizer_are_right_here(op, module, capsys):

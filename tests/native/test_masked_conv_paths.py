@@ -82,7 +82,8 @@ class Case:
         return f"{sizes}-{self.kernel[0]}x{self.kernel[1]}{self.mask}{self.groups}{'g' * self.gated}/{self.stride}"
 
 
-# Tails of tiles in outputs, inputs and pixels, chains longer than are taken at once, kernels larger than the image.
+# Tails of tiles in outputs, inputs and pixels, chains longer than are taken at once, tiles above which is no image,
+# kernels larger than the image.
 CASES = [
     Case(),
     Case(mask="A", groups=3),
@@ -92,6 +93,7 @@ CASES = [
     Case(1, 70, 25, (4, 9)),
     Case(1, 5, 14, (3, 2), (7, 7), "A", 2, True),
     Case(2, 4, 11, (9, 33), (2, 3), "rows", stride=2),
+    Case(2, 40, 33, (4, 70)),
     Case(3, 6, 12, (4, 5), (2, 2), "B", 3),
     Case(2, 3, 4, (6, 6), (5, 3), "above", gated=True),
     Case(2, 3, 4, (3, 4), (1, 3), "above"),
@@ -188,6 +190,20 @@ def test_dead_weights_have_no_effect(case: Case) -> None:
     assert_same_bits(case.forward(x, poisoned), case.forward(x, weight))
     for a, b in zip(case.backward(grad, x, poisoned), case.backward(grad, x, weight), strict=True):
         assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_an_infinite_weight_meets_the_zeros_around_the_image(isa: str) -> None:
+    """Taps outside the image are passed over only where that cannot be told: 0 times infinity is NaN, in every batch."""
+    _C.use_isa(isa)
+    case = Case(3, 70, 70, (3, 37), (3, 3))
+    x, weight, *_, grad = case.draw()
+    weight[0, 0, 0, 0] = torch.inf
+    y, (dx, _) = case.forward(x, weight), case.backward(grad, x, weight)
+    rows, columns = torch.arange(3)[:, None], torch.arange(37)
+    assert torch.equal(y[:, 0].isnan(), ((rows == 0) | (columns == 0)).expand(3, 3, 37))
+    assert torch.equal(dx[:, 0].isnan(), ((rows == 2) | (columns == 36)).expand(3, 3, 37))
+    assert y[:, 1:].isfinite().all() and dx[:, 1:].isfinite().all()
 
 
 @pytest.mark.parametrize("isa", ISAS)
