@@ -10,18 +10,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.native.building import build, run
+
 CALLS = int(os.environ.get("LAPCORE_FUZZ_CALLS", "20000"))
 SEED = int(os.environ.get("LAPCORE_FUZZ_SEED", "1"))
 SANITIZERS = "address,undefined"
 families = pytest.mark.parametrize("family", ["pyramid", "distributions", "masked_conv"])
-
-
-def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("LAPCORE_")} | environment
-    return subprocess.run(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
 
 
 def fuzz(family: str, module: Path, seed: int, calls: int, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,23 +38,9 @@ def runtime() -> str:
 @pytest.fixture(scope="module")
 def module(runtime: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """lapcore._C with the sanitizers in it."""
-    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    pybind11 = pytest.importorskip("pybind11", reason="pybind11 is not installed (test extra)")
-    if cmake is None:
-        pytest.skip("needs cmake (test extra)")
-    build = tmp_path_factory.mktemp("sanitized")
-    target = build / "out" / "_C.so"
-    configured = run(
-        cmake, "-S", str(ROOT), "-B", str(build), "-DCMAKE_BUILD_TYPE=None",
-        f"-DPython_EXECUTABLE={sys.executable}",
-        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-        f"-DLAPCORE_MODULE={target}",
-        f"-DLAPCORE_SANITIZE={SANITIZERS}",
-        "-DCMAKE_CXX_COMPILER=g++",
-    )  # fmt: skip
-    assert configured.returncode == 0, configured.stdout
-    built = run(cmake, "--build", str(build), "--parallel", str(os.cpu_count() or 1))
-    assert built.returncode == 0, built.stdout
+    folder = tmp_path_factory.mktemp("sanitized")
+    target = folder / "out" / "_C.so"
+    build(folder, target, "-DCMAKE_BUILD_TYPE=None", f"-DLAPCORE_SANITIZE={SANITIZERS}")
     return target
 
 
