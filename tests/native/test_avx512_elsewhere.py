@@ -20,6 +20,7 @@ TESTS = [
     *("gaussian_paths", "likelihood_paths", "masked_conv_paths", "nearest_codes", "parzen_windows"),
     *("pixelcnn_programs", "pyramid_paths"),
 ]
+SHIM = Path(__file__).parent / "shim"
 pytestmark = pytest.mark.slow
 
 
@@ -38,8 +39,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "build",
         folder / "lapcore" / "_C.so",
         "-DCMAKE_BUILD_TYPE=None",
-        f"-DLAPCORE_AVX512=-march=x86-64-v3;-Wno-psabi;-include;{ROOT / 'tests/native/shim/avx512.h'}",
-        "-DCMAKE_CXX_FLAGS='-D__builtin_cpu_supports(instructions)=1'",
+        f"-DLAPCORE_AVX512=-march=x86-64-v3;-O1;-Wno-psabi;-include;{SHIM / 'avx512.h'}",
+        f"-DCMAKE_CXX_FLAGS=-include {SHIM / 'every_instruction.h'}",
     )
     done = run(sys.executable, "-c", "from lapcore import _C; print(_C.__file__, *_C.isas())", cwd=folder)
     assert done.stdout.split() == [str(folder / "lapcore" / "_C.so"), "baseline", "avx2", "avx512"], done.stdout
