@@ -113,7 +113,10 @@ def slow_backend(backend: str, device: str) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes one runs a whole file, whose tests may share what one made; and one all those of a compiled program."""
+    """Of several processes one runs a whole file, whose tests may share what one made; and one all those of a compiled program.
+
+    Not by xdist's groups: xdist 3.8 writes a test's group where pytest 9.2 no longer reads it, and says nothing.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):

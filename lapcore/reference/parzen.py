@@ -54,7 +54,7 @@ def parzen_log_likelihood_backward(
         at = torch.zeros_like(rows)
         for tile, at_tile in zip(torch.split(samples, SAMPLES), torch.split(at_samples, SAMPLES), strict=True):
             tile = tile.to(compute) - centre
-            weights = _weights(_scores(rows, tile) - least[:, None], sums, grads, sigmas)
+            weights = _weights(_scores(rows, tile).sub_(least[:, None]), sums, grads, sigmas)
             at += weights @ tile - weights.sum(1, keepdim=True) * rows
             at_tile += weights.T @ rows - weights.sum(0)[:, None] * tile
         at_rows.append(at.to(x.dtype))
@@ -114,7 +114,7 @@ def _normalisers(rows: Tensor, samples: Tensor, centre: Tensor, sigmas: Sequence
         scores -= lower[:, None]
         for total, sigma in zip(sums, sigmas, strict=True):
             precision = _precision(sigma, rows.dtype)
-            total.mul_(torch.exp(precision * (lower - least))).add_(torch.exp(-precision * scores).sum(1))
+            total.mul_(torch.exp(precision * (lower - least))).add_((-precision * scores).exp_().sum(1))
         least = lower
     return least, sums
 
@@ -137,5 +137,5 @@ def _weights(excess: Tensor, sums: Tensor, grads: Tensor, sigmas: Sequence[float
     for total, grad, sigma in zip(sums, grads, sigmas, strict=True):
         precision = _precision(sigma, excess.dtype)
         pull = (precision * grad.to(excess.dtype)).clamp(-largest, largest)
-        weights += torch.exp(-precision * excess).mul_((1 / total)[:, None]).mul_(pull[:, None])
+        weights += (-precision * excess).exp_().mul_((1 / total)[:, None]).mul_(pull[:, None])
     return weights

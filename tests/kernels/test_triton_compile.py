@@ -14,6 +14,14 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# A few of each family, for the card that the kernels are tuned for, and for the quick suite.
+FEW = [
+    *("laplacian:float32:256", "laplacian_adjoint:float32:256", "collapse:float32:256", "gaussian:float32:256"),
+    *("loss:bfloat16:128", "circular:uint8:256", "bits:int32:64", "uniform:float32:64", "normal:float32:64"),
+    *("vector_quantize:float16:64", "parzen:float32:3072", "mixture:float32:32", "nll:float16:64"),
+    *("reparameterize_kl:float32:64", "reparameterize_kl_backward:float32:64", "learned_prior:float64:64"),
+    *("masked_plain:bfloat16:256", "masked_tf32:float32:64", "gates:bfloat16:64"),
+]
 # name:dtype:side; 256 is cut into strips, 128 fills one, 64 takes one launch for all its levels.
 CASES = {
     80: [
@@ -23,33 +31,16 @@ CASES = {
         *("masked_plain:bfloat16:3", "masked_groups:float16:96"),
     ],
     90: [
-        *(f"laplacian:{case}" for case in ("float32:256", "bfloat16:256", "uint8:256", "float64:256", "float32:64")),
-        *(f"laplacian_adjoint:{case}" for case in ("float32:256", "float64:64")),
-        *(f"collapse:{case}" for case in ("float32:256", "bfloat16:256", "int16:256", "float32:64")),
-        "gaussian:float32:256",
-        "collapse_adjoint:bfloat16:128",
-        "loss:float32:256",
-        "loss:bfloat16:128",
-        "circular:uint8:256",
-        "table:float64:256",
-        *(f"vector_quantize:{case}" for case in ("float32:64", "float16:64", "bfloat16:3")),
-        *(f"parzen:{case}" for case in ("float32:3072", "bfloat16:784", "float32:3")),
-        *(f"normal:{dtype}:64" for dtype in ("float32", "bfloat16", "float64")),
-        "uniform:float32:64",
-        "bits:int32:64",
-        *(f"mixture:{dtype}:32" for dtype in ("float32", "bfloat16", "float64")),
-        *(f"reparameterize_kl:{dtype}:64" for dtype in ("float32", "bfloat16")),
-        "reparameterize_kl_backward:float32:64",
-        *(f"learned_prior:{dtype}:64" for dtype in ("float32", "float64")),
-        "reparameterize:float32:9",
-        *(f"nll:{dtype}:64" for dtype in ("float32", "float16", "float64")),
-        *(
-            "masked_plain:bfloat16:256",
-            "masked_groups:bfloat16:3",
-            "masked_strided:float32:32",
-            "masked_tf32:float32:64",
-        ),
-        *(f"gates:{dtype}:64" for dtype in ("float32", "bfloat16", "float64")),
+        *FEW,
+        *(f"laplacian:{case}" for case in ("bfloat16:256", "uint8:256", "float64:256", "float32:64")),
+        *("laplacian_adjoint:float64:64", "collapse_adjoint:bfloat16:128"),
+        *(f"collapse:{case}" for case in ("bfloat16:256", "int16:256", "float32:64")),
+        *("loss:float32:256", "table:float64:256"),
+        *("vector_quantize:float32:64", "vector_quantize:bfloat16:3", "parzen:bfloat16:784", "parzen:float32:3"),
+        *("normal:bfloat16:64", "normal:float64:64", "mixture:bfloat16:32", "mixture:float64:32"),
+        *("reparameterize_kl:bfloat16:64", "learned_prior:float32:64", "reparameterize:float32:9"),
+        *("nll:float32:64", "nll:float64:64"),
+        *("masked_groups:bfloat16:3", "masked_strided:float32:32", "gates:float32:64", "gates:float64:64"),
     ],
     100: [
         *("laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128", "mixture:float16:32"),
@@ -58,14 +49,6 @@ CASES = {
         *("masked_plain:bfloat16:256", "masked_groups:float16:96", "gates:float16:64"),
     ],
 }
-# A few of each family, on the card that the others are measured on.
-FEW = [
-    *("laplacian:float32:256", "laplacian_adjoint:float32:256", "collapse:float32:256", "gaussian:float32:256"),
-    *("loss:bfloat16:128", "circular:uint8:256", "bits:int32:64", "uniform:float32:64", "normal:float32:64"),
-    *("vector_quantize:float16:64", "parzen:float32:3072", "mixture:float32:32", "nll:float16:64"),
-    *("reparameterize_kl:float32:64", "reparameterize_kl_backward:float32:64", "learned_prior:float64:64"),
-    *("masked_plain:bfloat16:256", "masked_tf32:float32:64", "gates:bfloat16:64"),
-]
 # Where rows are contiguous and long, every access to a fine row is 16 bytes a thread.
 WIDE = ("laplacian:float32", "laplacian_adjoint:float32", "collapse:float32", "gaussian:float32")
 # One for each of a thread's two blocks of noise.

@@ -27,8 +27,8 @@ def fuzz(family: str, module: Path, seed: int, calls: int, **environment: str) -
 def runtime() -> str:
     """The sanitizer's library, which must be loaded before Python's own."""
     compiler = shutil.which("gcc")
-    if compiler is None or shutil.which("g++") is None:
-        pytest.skip("needs gcc and g++")
+    if compiler is None:
+        pytest.skip("needs gcc")
     path = run(compiler, "-print-file-name=libasan.so").stdout.strip()
     if not Path(path).is_absolute():
         pytest.skip("needs gcc's AddressSanitizer (libasan)")
