@@ -117,8 +117,9 @@ def test_greedy_losses_add_up_to_the_joint_loss() -> None:
 def test_loss_is_the_formula() -> None:
     """L_1 again, from the public pieces and torch.distributions in float64.
 
-    The network's outputs are the same bits in both. A term of either sum takes fewer than 16 roundings, those of exp and log
-    included, and then the sum's n and the mean's 4: so each is off by (n + 20) u of the sum of its parts' magnitudes at most.
+    A term of either sum takes fewer than 16 roundings, those of exp and log included, and then the sum's n and the mean's 4: so
+    each is off by (n + 20) u of the sum of its parts' magnitudes at most. The network is the same in both, and its codes are
+    but for the last bit of an exp, which through so small a network is far less than the n u of the sums.
     """
     model = warmed().double()
     images, seeds = smooth_images(4).double(), torch.tensor([3, 1, 4, 1])
