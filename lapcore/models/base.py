@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lapcore.models import saving
+from lapcore.nn.condition import Condition
 
 P = ParamSpec("P")
 M = TypeVar("M", bound="ImageModel")
@@ -38,6 +40,36 @@ def inference(method: Callable[Concatenate[M, P], Tensor]) -> Callable[Concatena
     return run
 
 
+@dataclass(frozen=True)
+class Player:
+    """One side of a training stage: the modules it trains, and how, unless the user says otherwise.
+
+    Attributes:
+        name: by which logs, settings and `ImageModel.loss` know it.
+        modules: whose parameters it moves, and no others.
+        optimizer: "adamw" with `betas`, or "sgd" with `momentum`.
+        lr: peak learning rate; `warmup` steps of linear rise, then `schedule`: "constant", or "cosine" or "linear" down to 0 at the
+            stage's end.
+        grad_clip: largest norm of the gradient; 0 for no limit.
+        turns: its steps in each step of the stage, each on images of its own.
+        averaged: whether the moving average of its weights is what the stage hands on.
+        plays: whether it takes its turn, given the means of what its loss reports; None for always.
+    """
+
+    name: str
+    modules: tuple[nn.Module, ...]
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.0
+    warmup: int = 100
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    grad_clip: float = 1.0
+    turns: int = 1
+    averaged: bool = True
+    plays: Callable[[Mapping[str, float]], bool] | None = None
+
+
 class ImageModel(nn.Module, ABC):
     """A model of float32 images (N, channels, image_size, image_size) in [-1, 1].
 
@@ -58,10 +90,19 @@ class ImageModel(nn.Module, ABC):
         positive(image_size=self.image_size, channels=self.channels)
         if self.num_classes is not None:
             positive(num_classes=self.num_classes)
+        self.attributes = _attribute_names(config.get("attributes"), self.num_classes)
+        self.condition = Condition(self.num_classes, len(self.attributes))
 
     @abstractmethod
     def training_stages(self) -> tuple[str, ...]:
         """Names of the stages to train, in order."""
+
+    def players(self, stage: str) -> tuple[Player, ...]:
+        """Who trains in a stage, in the order of their turns; a model of likelihood has one.
+
+        With several, `loss` takes one more argument, player, whose loss it gives; ValueError for an unknown stage.
+        """
+        return (Player("model", tuple(self._modules_of(stage))),)
 
     @abstractmethod
     def loss(
@@ -159,6 +200,9 @@ class ImageModel(nn.Module, ABC):
             raise ValueError(f"seeds: expected shape ({count or 'N'},), got {tuple(seeds.shape)}")
 
     def _check_labels(self, labels: Tensor | None, count: int) -> None:
+        if self.attributes:
+            self._check_attributes(labels, count)
+            return
         if self.num_classes is None:
             if labels is not None:
                 raise ValueError("labels: expected None, as the model has no classes")
@@ -174,6 +218,18 @@ class ImageModel(nn.Module, ABC):
         if low < 0 or high >= self.num_classes:
             raise ValueError(f"labels: expected 0 to {self.num_classes - 1}, got {low} to {high}")
 
+    def _check_attributes(self, labels: Tensor | None, count: int) -> None:
+        shape = (count, len(self.attributes))
+        if labels is None:
+            raise ValueError(
+                f"labels: expected {self.dtype} {shape}, a column for each attribute of the model, got None"
+            )
+        check_tensor("labels", labels, self.dtype, self.device)
+        if tuple(labels.shape) != shape:
+            raise ValueError(f"labels: expected shape {shape}, a column for each attribute, got {tuple(labels.shape)}")
+        if not torch.compiler.is_compiling() and not torch.isfinite(labels).all():
+            raise ValueError("labels: expected finite values, got NaN or infinity")
+
     def _check_batch(self, images: Tensor, labels: Tensor | None, seeds: Tensor | None) -> None:
         self._check_images("images", images)
         if self.training and len(images) < 2:
@@ -181,6 +237,17 @@ class ImageModel(nn.Module, ABC):
         self._check_labels(labels, len(images))
         if seeds is not None:
             self._check_seeds(seeds, len(images))
+
+
+def _attribute_names(names: Sequence[str] | None, num_classes: int | None) -> tuple[str, ...]:
+    found = tuple(names or ())
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError(f"attributes: expected names, one for each value of a vector, got {names!r}")
+    if len(set(found)) != len(found):
+        raise ValueError(f"attributes: expected names that differ, got {names!r}")
+    if found and num_classes is not None:
+        raise ValueError("attributes: expected None beside num_classes, as an image has one label: a class or a vector")
+    return found
 
 
 def positive(**values: Any) -> None:

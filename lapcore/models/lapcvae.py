@@ -86,6 +86,7 @@ class LapCVAE(ImageModel):
         levels: int = 3,
         *,
         num_classes: int | None = None,
+        attributes: Sequence[str] | None = None,
         latent: int = 128,
         band_latent: int | Sequence[int] = 16,
         widths: Sequence[int] = (64, 128),
@@ -114,12 +115,12 @@ class LapCVAE(ImageModel):
         self.sizes = halvings((image_size, image_size), levels)
         self.top = levels
         start = halvings(self.sizes[-1], 2)[-1]
-        coarsest = VectorLevel(channels, self.sizes[-1], widths, hidden, latent, num_classes, variance)
+        coarsest = VectorLevel(channels, self.sizes[-1], widths, hidden, latent, self.condition, variance)
         shapes = [coarsest.code_shape]
         bands: list[BandLevel] = []
         for k in reversed(range(levels)):
             band = BandLevel(
-                channels, self.sizes[k], band_widths[k], band_latents[k], shapes, start, num_classes, variance
+                channels, self.sizes[k], band_widths[k], band_latents[k], shapes, start, self.condition, variance
             )
             bands.insert(0, band)
             shapes.insert(0, band.code_shape)

@@ -49,6 +49,7 @@ class VAE(ImageModel):
         channels: int = 3,
         *,
         num_classes: int | None = None,
+        attributes: Sequence[str] | None = None,
         latent: int = 128,
         widths: Sequence[int] = (64, 128, 256),
         decoder_widths: Sequence[int] = (256, 128, 32),
@@ -65,10 +66,10 @@ class VAE(ImageModel):
         check_kl_weight(kl_weight)
         size = (image_size, image_size)
         self.latent, self.kl_weight = latent, kl_weight
-        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, num_classes, linear=linear)
+        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, self.condition, linear=linear)
         steps = [widths[-1], *decoder_widths]
         self.decoder = VectorDecoder(
-            channels, size, steps, latent, num_classes, variance, squash=not linear, linear=linear
+            channels, size, steps, latent, self.condition, variance, squash=not linear, linear=linear
         )
 
     def training_stages(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lapcore.nn.condition import Condition, LabelBias
 from lapcore.nn.cosine import cosine_basis
 
 Size = tuple[int, int]
@@ -75,20 +76,6 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x, output_size=list(self.size))), inplace=True)
-
-
-class ClassBias(nn.Module):
-    """Adds a learned vector per class to the channels of (N, C, ...); does nothing in a model without classes."""
-
-    def __init__(self, num_classes: int | None, channels: int) -> None:
-        super().__init__()
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, channels)
-
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        if self.embedding is None:
-            return x
-        bias: Tensor = self.embedding(labels)
-        return x + bias.reshape(*bias.shape, *[1] * (x.dim() - 2))
 
 
 class ImageLogvar(nn.Module):
@@ -160,7 +147,7 @@ class VectorEncoder(nn.Module):
         widths: Sequence[int],
         hidden: int,
         latent: int,
-        num_classes: int | None,
+        condition: Condition,
         *,
         linear: bool = False,
     ) -> None:
@@ -168,7 +155,7 @@ class VectorEncoder(nn.Module):
         height, width = halvings(size, len(widths))[-1]
         self.downs = nn.Sequential(*[Down(a, b) for a, b in zip([channels, *widths[:-1]], widths, strict=True)])
         self.hidden = nn.Linear(widths[-1] * height * width, hidden, bias=False)
-        self.label = ClassBias(num_classes, hidden)
+        self.label = LabelBias(condition, hidden)
         self.norm = nn.BatchNorm1d(hidden)
         self.moments = nn.Linear(hidden, 2 * latent)
         self.linear = linear_from(cosine_codes(latent, channels, size)) if linear else None
@@ -191,7 +178,7 @@ class VectorDecoder(nn.Module):
         size: Size,
         widths: Sequence[int],
         latent: int,
-        num_classes: int | None,
+        condition: Condition,
         variance: str | float,
         *,
         squash: bool = False,
@@ -202,7 +189,7 @@ class VectorDecoder(nn.Module):
         self.shape = (channels, *size)
         self.squash = squash
         self.start = nn.Linear(latent, widths[0] * height * width, bias=False)
-        self.label = ClassBias(num_classes, widths[0])
+        self.label = LabelBias(condition, widths[0])
         self.norm = nn.BatchNorm2d(widths[0])
         self.start_shape = (widths[0], height, width)
         steps = zip(widths[:-1], widths[1:], reversed(larger), strict=True)

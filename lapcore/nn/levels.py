@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from lapcore.nn.blocks import (
     CODE_LOGVAR,
     INITIAL_CODE_LOGVAR,
-    ClassBias,
     Down,
     ImageLogvar,
     Moments,
@@ -24,6 +23,7 @@ from lapcore.nn.blocks import (
     halvings,
     soft_clamp,
 )
+from lapcore.nn.condition import Condition, LabelBias
 from lapcore.nn.cosine import lapped_cosine_basis
 
 CODE_MAP_CHANNELS = 8
@@ -60,13 +60,13 @@ class VectorLevel(Level):
         widths: Sequence[int],
         hidden: int,
         latent: int,
-        num_classes: int | None,
+        condition: Condition,
         variance: str | float,
     ) -> None:
         super().__init__((latent,))
         steps = [widths[-1], *reversed(widths)]
-        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, num_classes, linear=True)
-        self.decoder = VectorDecoder(channels, size, steps, latent, num_classes, variance, linear=True)
+        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, condition, linear=True)
+        self.decoder = VectorDecoder(channels, size, steps, latent, condition, variance, linear=True)
 
     def encode(self, image: Tensor, labels: Tensor | None) -> Moments:
         moments: Moments = self.encoder(image, labels)
@@ -94,7 +94,7 @@ class BandLevel(Level):
         latent: int,
         coarser: Sequence[tuple[int, ...]],
         start: Size,
-        num_classes: int | None,
+        condition: Condition,
         variance: str | float,
     ) -> None:
         half, grid = halvings(size, 2)[1:]
@@ -102,7 +102,7 @@ class BandLevel(Level):
         self.size = size
         self.padding = (0, STRIDE * grid[1] - size[1], 0, STRIDE * grid[0] - size[0])
         self.encoder_in = Down(2 * channels, width)
-        self.encoder_label = ClassBias(num_classes, width)
+        self.encoder_label = LabelBias(condition, width)
         self.encoder_out = nn.Sequential(Down(width, 2 * width), nn.Conv2d(2 * width, 2 * latent, 3, padding=1))
         self.encoder_linear = nn.Conv2d(channels, latent, 2 * STRIDE, STRIDE, STRIDE // 2, bias=False)
         self.prior_mean = PriorBranch(coarser[0], start, width, latent, grid)
@@ -110,7 +110,7 @@ class BandLevel(Level):
         maps = [CodeMap(shape, CODE_MAP_CHANNELS, start, grid) for shape in coarser]
         self.maps = nn.ModuleList(maps)
         self.mix = nn.Conv2d(latent + sum(m.channels for m in maps), 2 * width, 3, padding=1, bias=False)
-        self.decoder_label = ClassBias(num_classes, 2 * width)
+        self.decoder_label = LabelBias(condition, 2 * width)
         self.norm = nn.BatchNorm2d(2 * width)
         self.up = Up(2 * width, width, half)
         self.coarse = Down(channels, width)
