@@ -19,6 +19,7 @@ COMMANDS = {
     "reconstruct": "encode images and decode them again",
     "edit": "paint over a coarse picture and draw the fine detail anew",
     "eval": "measure a trained model on held-out images",
+    "faces": "draw labelled cartoon faces to train on",
     "pyramid": "take one picture apart, and prove that it collapses back",
     "bench": "measure the operations against OpenCV, kornia, PyTorch and others",
     "info": "this machine, its backends, why one is missing and how to get it",
