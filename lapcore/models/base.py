@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar
 
@@ -85,7 +86,7 @@ class ImageModel(nn.Module, ABC):
         self.config = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
         self.image_size: int = config["image_size"]
         self.channels: int = config["channels"]
-        self.num_classes: int | None = config["num_classes"]
+        self.num_classes: int | None = config.get("num_classes")
         self.stage: str | None = None
         positive(image_size=self.image_size, channels=self.channels)
         if self.num_classes is not None:
@@ -150,11 +151,15 @@ class ImageModel(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        return self._tensor().dtype
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._tensor().device
+
+    def _tensor(self) -> Tensor:
+        """Any of the model's own; PCA has buffers only."""
+        return next(chain(self.parameters(), self.buffers()))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes `model.safetensors` and `config.json` into `folder`, which appears whole or not at all.
@@ -283,6 +288,20 @@ def check_ends(a: Tensor, b: Tensor, steps: int) -> None:
         raise ValueError(f"steps: expected an integer of at least 2, got {steps!r}")
     if a.shape != b.shape:
         raise ValueError(f"b: expected the shape of a, {tuple(a.shape)}, got {tuple(b.shape)}")
+
+
+def mean_difference(codes: Tensor, has: Tensor) -> Tensor:
+    """The mean of codes (N, ...) of images with an attribute, minus the mean of those without: (...).
+
+    has: bool (N,), True where the image has it. Added to an image's code, it gives the image the attribute (Larsen et al. 2016,
+    section 4.2). TypeError, ValueError naming `has`, also if all have the attribute or none has it.
+    """
+    check_tensor("has", has, torch.bool, codes.device)
+    if has.shape != codes.shape[:1]:
+        raise ValueError(f"has: expected shape ({len(codes)},), one for each image, got {tuple(has.shape)}")
+    if has.all() or not has.any():
+        raise ValueError(f"has: expected images with the attribute and images without, got all {bool(has[0])}")
+    return codes[has].mean(0) - codes[~has].mean(0)
 
 
 def check_tensor(name: str, value: Tensor, dtype: torch.dtype, device: torch.device) -> None:

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lapcore.models.base import ImageModel, check_ends, check_kl_weight, check_variance, inference, positive
+from lapcore.models.autoencoding import POSTERIOR, GaussianCodeModel
+from lapcore.models.base import check_kl_weight, check_variance, positive
 from lapcore.nn.blocks import Moments, VectorDecoder, VectorEncoder
-from lapcore.ops import random
-from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
-
-PRIOR, POSTERIOR = 0, 1
-"""Streams of noise."""
+from lapcore.ops.gaussian import gaussian_nll, reparameterize_kl
 
 
-class VAE(ImageModel):
-    """A variational autoencoder with one code vector; with classes, a CVAE: labels reach encoder and decoder.
+class VAE(GaussianCodeModel):
+    """A variational autoencoder with one code vector; with classes or attributes, labels reach encoder and decoder.
 
     L = -E_{z ~ q(z|x)} [log p(x|z)] + kl_weight KL[q(z|x) || N(0, I)], and by default p(x|z) = N(f(z), s^2 I). A fixed `variance` c
     makes it, up to a constant, C ||x - f(z)||^2 + KL with C = 1/(2c).
@@ -29,6 +26,8 @@ class VAE(ImageModel):
     Args:
         image_size, channels: of the images, square; any size.
         num_classes: of the labels, None for a model without.
+        attributes: names of the values of a vector, which is then an image's label, (N, len(attributes)); None for a model
+            without.
         latent: length of the code.
         widths: channels of the encoder's convolutions; the decoder's map has `widths[-1]`.
         decoder_widths: channels after the decoder's transposed convolutions, one for each of `widths`.
@@ -94,51 +93,17 @@ class VAE(ImageModel):
 
     def _terms(self, images: Tensor, labels: Tensor | None, seeds: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         mean, logvar = self.encoder(images, labels)
-        z, kl = reparameterize_kl(mean, logvar, seeds=seeds, stream=POSTERIOR)
+        prior_mean, prior_logvar = self._prior(labels) or (None, None)
+        z, kl = reparameterize_kl(mean, logvar, prior_mean, prior_logvar, seeds, stream=POSTERIOR)
         mean, logvar = self.decoder(z, labels)
         return gaussian_nll(images, mean, logvar), kl, mean
+
+    def _prior(self, labels: Tensor | None) -> Moments | None:
+        """Of the codes, (N, latent) each; None for N(0, I)."""
+        return None
 
     def elbo(self, images: Tensor, labels: Tensor | None = None, seeds: Tensor | None = None) -> Tensor:
         """A lower bound on log p(images), a density in [-1, 1]^D, in nats, (N,), from one code per image."""
         self._check_batch(images, labels, seeds)
         nll, kl, _ = self._terms(images, labels, seeds)
         return -nll - kl
-
-    def encode(self, images: Tensor, labels: Tensor | None = None) -> Moments:
-        """Mean and log-variance of q(z|x), (N, latent) each."""
-        self._check_batch(images, labels, None)
-        moments: Moments = self.encoder(images, labels)
-        return moments
-
-    def decode(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The mean of p(x|z): codes (N, latent) -> (N, C, H, W) in (-1, 1)."""
-        if codes.dim() != 2 or codes.shape[1] != self.latent:
-            raise ValueError(f"codes: expected shape (N, {self.latent}), got {tuple(codes.shape)}")
-        self._check_labels(labels, len(codes))
-        images: Tensor = self.decoder(codes, labels)[0]
-        return images
-
-    @inference
-    def sample(self, seeds: Tensor, labels: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
-        """Decoded draws of the prior, (N, C, H, W); image i depends on (weights, seeds[i], labels[i]) only.
-
-        seeds: int64 (N,). temperature: scales the codes.
-        """
-        self._check_seeds(seeds)
-        codes = random.normal((len(seeds), self.latent), seeds, stream=PRIOR, dtype=self.dtype)
-        return self.decode(temperature * codes, labels)
-
-    @inference
-    def reconstruct(self, images: Tensor, seeds: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """Images encoded and decoded, through the mean code, or with seeds, int64 (N,), through a sampled one."""
-        self._check_batch(images, labels, seeds)
-        mean, logvar = self.encoder(images, labels)
-        return self.decode(mean if seeds is None else reparameterize(mean, logvar, seeds, stream=POSTERIOR), labels)
-
-    @inference
-    def interpolate(self, a: Tensor, b: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
-        """Decoded points on the line between the mean codes of a and b, (steps, N, C, H, W); the ends reconstruct them."""
-        check_ends(a, b, steps)
-        first, last = self.encode(a, labels)[0], self.encode(b, labels)[0]
-        weights = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
-        return torch.stack([self.decode(torch.lerp(first, last, weight), labels) for weight in weights])
