@@ -30,13 +30,13 @@ class Source(Protocol):
         ...
 
 
-class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """Items `(image, label)`: uint8 (C, H, W) and an int below `len(classes)`. Made by `open_images`.
+class ImageDataset(Dataset[tuple[Tensor, Any]]):
+    """Items `(image, label)`: uint8 (C, H, W) and an int below `len(classes)`, or float32 (A,). Made by `open_images`.
 
     A function of the index alone: the same item in every process, worker and epoch. Safe in DataLoader workers.
 
-    Attributes: `classes`, names by label; `labels`, int64 (N,); `spec`, what `open_images` was asked for and the
-    number of `images`.
+    Attributes: `classes`, names by label; `attributes`, the names of the A values of a vector, none if labels are
+    classes; `labels`, int64 (N,) or float32 (N, A); `spec`, what `open_images` was asked for and the number of `images`.
     """
 
     def __init__(
@@ -48,10 +48,13 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         seed: int,
         crops_per_image: int,
         spec: Mapping[str, Any],
+        attributes: tuple[tuple[str, ...], NDArray[np.float32]] | None = None,
     ) -> None:
         self.source = source
         self.classes = source.classes
-        self.labels = torch.from_numpy(source.labels.astype(np.int64)).repeat_interleave(crops_per_image)
+        names, labels = attributes or ((), source.labels.astype(np.int64))
+        self.attributes: tuple[str, ...] = names
+        self.labels = torch.from_numpy(labels).repeat_interleave(crops_per_image, dim=0)
         self.spec = {**spec, "images": len(self.labels)}
         self._size, self._resize, self._seed, self._crops = size, resize, seed, crops_per_image
         self._last: tuple[int, NDArray[np.uint8]] | None = None
@@ -59,13 +62,13 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
         image = self._picture(index // self._crops)
         if self._size is not None:
             image = resized(image, self._size, self._resize, self.name(index), self._seed, index)
-        return to_tensor(image), int(self.labels[index])
+        return to_tensor(image), self.labels[index].clone() if self.attributes else int(self.labels[index])
 
     def name(self, index: int) -> str:
         """The file, or the place in a file, that item `index` comes from."""

@@ -13,11 +13,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lapcore.data.attributes import TABLE, Table, find_table
 from lapcore.data.images import EXTENSIONS
-from lapcore.data.readers import EncodedSource, FileReader, SpanReader, Spool, ZipReader
+from lapcore.data.readers import EncodedSource, FileReader, SpanReader, Spool, ZipReader, read_file
 from lapcore.errors import DataError
 
 _COMPRESSED: dict[str, Callable[[Path, str], Any]] = {
@@ -31,8 +33,20 @@ _COMPRESSED: dict[str, Callable[[Path, str], Any]] = {
 
 
 def open_folder(path: Path, *, channels: int, convert: bool) -> EncodedSource:
-    names, labels, classes = arrange(walk(path), str(path))
-    return EncodedSource(FileReader(path, names), labels, classes, channels=channels, convert=convert)
+    files = walk(path)
+    names, labels, classes = arrange(files, str(path))
+    found = find_table(files, names)
+    table = found and Table(str(path / found[0]), found[1], partial(read_file, path / found[0]))
+    return EncodedSource(FileReader(path, names), labels, classes, channels=channels, convert=convert, table=table)
+
+
+def open_picture(path: Path, *, channels: int, convert: bool) -> EncodedSource:
+    """One file, of the class that its folder names, with its row of the table there."""
+    folder, name = path.parent, path.name
+    at = folder / TABLE
+    table = Table(str(at), (name,), partial(read_file, at)) if at.exists() else None
+    reader = FileReader(folder, [name])
+    return EncodedSource(reader, [0], (folder.name,), channels=channels, convert=convert, table=table)
 
 
 def open_zip(path: Path, *, channels: int, convert: bool) -> EncodedSource:
@@ -42,7 +56,9 @@ def open_zip(path: Path, *, channels: int, convert: bool) -> EncodedSource:
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a readable zip: {error}") from error
     names, labels, classes = arrange(members, str(path))
-    return EncodedSource(ZipReader(path, names), labels, classes, channels=channels, convert=convert)
+    found = find_table(members, names)
+    table = found and Table(f"{path}:{found[0]}", found[1], partial(ZipReader(path, [found[0]]).read, 0))
+    return EncodedSource(ZipReader(path, names), labels, classes, channels=channels, convert=convert, table=table)
 
 
 def is_picture(name: str) -> bool:
@@ -133,7 +149,9 @@ def open_tar(tar: Tar, *, channels: int, convert: bool) -> EncodedSource:
     by_name = {member.name: member for member in tar.members}
     names, labels, classes = arrange(by_name, str(tar.path))
     reader = member_reader([by_name[name] for name in names], [tar.spool])
-    return EncodedSource(reader, labels, classes, channels=channels, convert=convert)
+    found = find_table(by_name, names)
+    table = found and Table(by_name[found[0]].full_name, found[1], by_name[found[0]].read)
+    return EncodedSource(reader, labels, classes, channels=channels, convert=convert, table=table)
 
 
 def member_reader(members: list[Member], keep: Sequence[Spool | None] = ()) -> SpanReader:

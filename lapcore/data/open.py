@@ -7,12 +7,16 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lapcore.data.arrays import CIFAR_BATCH, ArraySource, cifar_batches, open_cifar, open_idx, open_npy, open_npz
+from lapcore.data.attributes import TABLE, vectors
 from lapcore.data.dataset import ImageDataset, Source
-from lapcore.data.folders import Tar, open_folder, open_tar, open_zip
+from lapcore.data.folders import Tar, open_folder, open_picture, open_tar, open_zip
 from lapcore.data.images import EXTENSIONS, check_channels
-from lapcore.data.readers import EncodedSource, FileReader
 from lapcore.data.shards import expand, is_webdataset, open_parquet, open_webdataset
 from lapcore.data.sizing import RESIZES, Resize, resized
 from lapcore.errors import DataError
@@ -31,6 +35,7 @@ def open_images(
     convert: bool = False,
     seed: int = 0,
     crops_per_image: int = 1,
+    attributes: Sequence[str] | None = None,
     verify: bool = False,
 ) -> ImageDataset:
     """Opens a set of images as a map-style dataset of `(uint8 (C, H, W), label)`.
@@ -55,15 +60,20 @@ def open_images(
       `crops_per_image` items per image, neighbours in the order.
     `channels` is 1 or 3; image files with another number are an error unless `convert=True` (grey repeated, colour to
     BT.601 luma, alpha over black). Image files are checked when read, or all at once with `verify=True`.
+    `attributes` names columns of the table `attributes.csv` that lies beside the pictures of a folder, zip or tar: a
+    first line of names, one of them `file`, and a row for each picture. Labels are then float32 vectors: numbers as they
+    are, a column of words as a 0 or 1 for each word, `hair_color=blonde`, which can also be asked for alone;
+    `dataset.attributes` names the values. Without `attributes` the table is passed over.
 
     Raises DataError, naming the file, for what is missing, empty, damaged, cut short, or of the wrong size, type or
     channels; ValueError for wrong arguments. Deterministic: items come in sorted (folders, zips, tars) or stored order.
     """
     _check_arguments(size, channels, resize, crops_per_image)
+    _check_attributes(attributes)
     source = _open_source(path, channels, convert)
     if isinstance(source, ArraySource) and size is not None and resize in ("none", "random_crop"):
         resized(source.image(0), size, resize, source.name(0), seed, 0)
-    spec = {
+    spec: dict[str, Any] = {
         "path": _absolute(path),
         "size": size,
         "channels": channels,
@@ -72,7 +82,17 @@ def open_images(
         "seed": seed,
         "crops_per_image": crops_per_image,
     }
-    dataset = ImageDataset(source, size=size, resize=resize, seed=seed, crops_per_image=crops_per_image, spec=spec)
+    if attributes is not None:
+        spec["attributes"] = list(attributes)
+    dataset = ImageDataset(
+        source,
+        size=size,
+        resize=resize,
+        seed=seed,
+        crops_per_image=crops_per_image,
+        spec=spec,
+        attributes=None if attributes is None else _vectors(source, path, attributes),
+    )
     if verify:
         dataset.verify()
     return dataset
@@ -88,6 +108,25 @@ def _check_arguments(size: int | None, channels: int, resize: str, crops_per_ima
         raise ValueError(f"resize: {resize!r} needs a size")
     if crops_per_image < 1 or (crops_per_image > 1 and resize != "random_crop"):
         raise ValueError(f"crops_per_image: expected 1, or more with resize='random_crop', got {crops_per_image}")
+
+
+def _check_attributes(attributes: Sequence[str] | None) -> None:
+    names = [] if attributes is None else list(attributes)
+    if isinstance(attributes, str) or not all(isinstance(name, str) and name for name in names):
+        raise TypeError(f"attributes: expected a list of names, got {attributes!r}")
+    if attributes is not None and not names:
+        raise ValueError("attributes: expected at least one name, or None for none, got an empty list")
+
+
+def _vectors(
+    source: Source, path: str | os.PathLike[str], attributes: Sequence[str]
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    table = getattr(source, "table", None)
+    if table is None:
+        raise DataError(
+            f"{path}: expected {TABLE} beside the pictures, of a folder, zip or tar, to read attributes from"
+        )
+    return vectors(table, attributes)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -138,8 +177,7 @@ def _open_files(paths: Sequence[Path], channels: int, convert: bool) -> Source:
     if CIFAR_BATCH.fullmatch(name):
         return open_cifar({name: path.read_bytes}, [name], path, channels=channels)
     if path.suffix.lower() in EXTENSIONS:
-        reader = FileReader(path.parent, [name])
-        return EncodedSource(reader, [0], (path.parent.name,), channels=channels, convert=convert)
+        return open_picture(path, channels=channels, convert=convert)
     openers: dict[str, Callable[..., Source]] = {".npy": open_npy, ".npz": open_npz}
     if path.suffix in openers:
         return openers[path.suffix](path, channels=channels)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lapcore.data.attributes import Table
 from lapcore.data.images import decode
 from lapcore.errors import DataError
 
@@ -28,15 +29,30 @@ class EncodedSource:
     """Pictures kept as PNG, JPEG and so on, decoded at access."""
 
     def __init__(
-        self, reader: Reader, labels: Sequence[int], classes: tuple[str, ...], *, channels: int, convert: bool
+        self,
+        reader: Reader,
+        labels: Sequence[int],
+        classes: tuple[str, ...],
+        *,
+        channels: int,
+        convert: bool,
+        table: Table | None = None,
     ) -> None:
         self.labels = np.asarray(labels, np.int64)
         self.classes = classes
+        self.table = table
         self.name = reader.name
         self._reader, self._channels, self._convert = reader, channels, convert
 
     def image(self, index: int) -> NDArray[np.uint8]:
         return decode(self._reader.read(index), self.name(index), self._channels, convert=self._convert)
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class FileReader:
@@ -49,10 +65,7 @@ class FileReader:
         return str(self._root / self._names[index])
 
     def read(self, index: int) -> bytes:
-        try:
-            return (self._root / self._names[index]).read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.name(index)}: cannot be read: {error.strerror}") from error
+        return read_file(self._root / self._names[index])
 
 
 class ZipReader:
