@@ -22,6 +22,10 @@ from lapcore.data.images import EXTENSIONS
 from lapcore.data.readers import EncodedSource, FileReader, SpanReader, Spool, ZipReader, read_file
 from lapcore.errors import DataError
 
+SHEET = "sheet.png"
+SAMPLING, RECONSTRUCTION = "sampling.json", "reconstruction.json"
+"""Records of commands that write a contact sheet beside their pictures; where one lies, the sheet is no picture."""
+
 _COMPRESSED: dict[str, Callable[[Path, str], Any]] = {
     ".gz": gzip.open,
     ".tgz": gzip.open,
@@ -85,13 +89,18 @@ def walk(path: Path) -> list[str]:
 
 
 def arrange(names: Iterable[str], where: str) -> tuple[list[str], list[int], tuple[str, ...]]:
-    """Pictures among `names`, sorted, with labels and class names.
+    """Pictures among `names`, sorted, with labels and class names; contact sheets are not among them.
 
     Folders that all pictures share are left out; then the first folder is the class. Pictures without one are all of
     one class.
     """
     names = list(names)
-    pictures = sorted(name for name in names if is_picture(name))
+    sheets = {
+        str(PurePosixPath(name).with_name(SHEET))
+        for name in names
+        if PurePosixPath(name).name in (SAMPLING, RECONSTRUCTION)
+    }
+    pictures = sorted(name for name in names if is_picture(name) and name not in sheets)
     if not pictures:
         other = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
         seen = ", ".join(f"{count} x {suffix}" for suffix, count in other.most_common(4)) or "nothing"

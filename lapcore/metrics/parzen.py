@@ -15,7 +15,7 @@ from torch import Tensor
 from lapcore.nn.haar import haar_merge as haar_merge
 from lapcore.nn.haar import haar_split as haar_split
 from lapcore.ops.parzen import parzen_log_likelihood
-from lapcore.sampling.loop import Sampler, sample_blocks
+from lapcore.sampling import Sampler, sample_blocks
 
 SIGMAS = tuple(10 ** (i / 9 - 1) for i in range(10))
 """Ten from 0.1 to 1, evenly spaced by their logarithm."""

@@ -131,7 +131,7 @@ class Noise:
     """Draws image i of nothing but its seed, and has ten classes, or none."""
 
     def __init__(self, num_classes=None):
-        self.config, self.num_classes, self.device = {}, num_classes, torch.device("cpu")
+        self.config, self.num_classes, self.attributes, self.device = {}, num_classes, (), torch.device("cpu")
         self.labels = []
 
     def sample(self, seeds, labels=None):

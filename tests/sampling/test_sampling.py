@@ -15,9 +15,9 @@ from pyarrow import parquet
 from torch import nn
 
 import lapcore
-from lapcore.data import open_images, read_image, to_uint8
+from lapcore.data import grid, open_images, read_image, to_uint8
 from lapcore.errors import LapcoreError
-from lapcore.sampling import sample_blocks, sample_to_folder
+from lapcore.sampling import sample_blocks, sample_to_folder, write_sheet
 
 SIZE = 8
 
@@ -28,22 +28,23 @@ class Noise(nn.Module):
     channels = 3
     device = torch.device("cpu")
 
-    def __init__(self, num_classes=None, weight=0.5):
+    def __init__(self, num_classes=None, weight=0.5, attributes=()):
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.attributes = num_classes, attributes
         self.config = {"num_classes": num_classes}
         self.weight = nn.Parameter(torch.tensor(weight))
         self.calls = []
         self.fail_after = None
 
-    def sample(self, seeds, labels=None):
+    def sample(self, seeds, labels=None, *, scale=1.0, shade=None):
         if self.fail_after is not None and len(self.calls) >= self.fail_after:
             raise KeyboardInterrupt
         self.calls.append((seeds.tolist(), None if labels is None else labels.tolist()))
         noise = lapcore.random.uniform((len(seeds), self.channels, SIZE, SIZE), seeds) * self.weight
         place = torch.arange(len(seeds))[:, None, None, None] / len(seeds) / 2
-        shift = 0 if labels is None else labels[:, None, None, None] / 100
-        return noise + place + shift - 0.5
+        values = 0 if labels is None else labels if labels.dim() == 1 else labels.sum(1)
+        shift = 0 if labels is None else values[:, None, None, None] / 100
+        return noise * scale + place + shift + (0 if shade is None else shade) - 0.5
 
 
 def contents(folder):
@@ -125,11 +126,11 @@ def test_every_format_holds_the_same_images(tmp_path):
 
 @pytest.mark.parametrize("format", ["png", "tar", "parquet"])
 def test_samples_can_be_read_as_data(tmp_path, format):
-    labels = [1, 0] if format != "png" else None
-    sample_to_folder(Noise(2), [range(5)], tmp_path, labels=labels, batch=4, format=format)
+    sample_to_folder(Noise(2), [range(5)], tmp_path, labels=[1, 0], batch=4, format=format)
+    write_sheet(tmp_path, 3)
     dataset = open_images(tmp_path, size=SIZE)
     assert len(dataset) == 5
-    if labels:
+    if format != "png":
         assert dataset.labels.tolist() == [1, 0, 1, 0, 1]
 
 
@@ -159,12 +160,15 @@ def test_the_largest_seed(tmp_path):
         ({"batch": 2}, "batch"),
         ({"format": "npy"}, "format"),
         ({"labels": [1]}, "labels"),
+        ({"options": {"scale": 0.5}}, "options"),
+        ({"options": {"shade": torch.zeros(1, 3, 1, 1)}}, "options"),
     ],
 )
 def test_another_setting_in_the_same_folder_is_refused_and_overwrite_starts_anew(tmp_path, change, named):
-    sample_to_folder(Noise(3), [range(6)], tmp_path, batch=4)
+    sample_to_folder(Noise(3), [range(6)], tmp_path, labels=[0], batch=4)
+    write_sheet(tmp_path, 4)
     before = contents(tmp_path)
-    settings = {"model": Noise(3), "batch": 4} | change
+    settings = {"model": Noise(3), "batch": 4, "labels": [0]} | change
     model = settings.pop("model")
     if named == "weights":
         model.num_classes, model.config = 3, {"num_classes": 3}
@@ -223,6 +227,7 @@ def test_a_diverged_model_writes_no_picture(tmp_path):
         ({"batch": 0}, "batch"),
         ({"format": "jpg"}, "format"),
         ({"labels": [0]}, "without classes"),
+        ({"options": {"temperature": 1}}, r"temperature: Noise\.sample does not take it"),
     ],
 )
 def test_bad_arguments_write_nothing(tmp_path, arguments, message):
@@ -232,7 +237,84 @@ def test_bad_arguments_write_nothing(tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("labels", [[], [3], [-1]])
+@pytest.mark.parametrize("labels", [[], [3], [-1], [0.5], [[1]], None])
 def test_labels_out_of_range(tmp_path, labels):
     with pytest.raises(ValueError, match=r"0\.\.2"):
         sample_to_folder(Noise(3), [range(2)], tmp_path / "out", labels=labels)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("labels", [[], [1.0, 0.0], [[1.0]], [[1.0, math.nan]], None])
+def test_vectors_that_do_not_fit_the_attributes(tmp_path, labels):
+    with pytest.raises(ValueError, match="labels: "):
+        sample_to_folder(Noise(attributes=("glasses", "beard")), [range(2)], tmp_path / "out", labels=labels)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_with_attributes_is_given_vectors(tmp_path):
+    model = Noise(attributes=("glasses", "beard"))
+    vectors = [[1.0, 0.0], [0.5, 2.0]]
+    sample_to_folder(model, [range(5, 7)], tmp_path, labels=vectors, batch=4, format="parquet")
+    assert model.calls == [([4, 5, 6, 7], [vectors[0], vectors[1]] * 2)]
+    rows = parquet.read_table(tmp_path / "00000004.parquet").to_pylist()
+    assert [row["attributes"] for row in rows] == [vectors[1], vectors[0]]
+    assert json.loads((tmp_path / "sampling.json").read_text())["labels"] == vectors
+
+
+def test_options_reach_the_model_and_the_record(tmp_path):
+    shade = torch.full((1, 3, 1, 1), 0.1)
+    options = {"scale": 0.5, "shade": shade}
+    sample_to_folder(Noise(), [range(2)], tmp_path, batch=2, options=options)
+    expected = to_uint8(Noise().sample(torch.arange(2), **options).detach())
+    assert all(read_image(tmp_path / f"{seed:08d}.png").equal(expected[seed]) for seed in range(2))
+    recorded = json.loads((tmp_path / "sampling.json").read_text())["options"]
+    assert recorded["scale"] == 0.5 and len(recorded["shade"]) == 64
+    assert sample_to_folder(Noise(), [range(2)], tmp_path, batch=2, options=options | {"shade": shade.clone()}) == 0
+    with pytest.raises(LapcoreError, match="another options"):
+        sample_to_folder(Noise(), [range(2)], tmp_path, batch=2, options=options | {"shade": shade + 0.1})
+
+
+def test_nothing_is_written_when_the_model_refuses(tmp_path):
+    class Refusing(Noise):
+        def sample(self, seeds, labels=None):
+            raise ValueError("not today")
+
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="not today"):
+            sample_to_folder(Refusing(), [range(2)], tmp_path / "out", overwrite=overwrite)
+        assert not (tmp_path / "out").exists()
+    sample_to_folder(Noise(), [range(2)], tmp_path, batch=2)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="not today"):
+        sample_to_folder(Refusing(), [range(2)], tmp_path, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("format", ["png", "npy", "tar", "parquet"])
+def test_the_sheet_shows_the_first_samples_by_seed(tmp_path, format):
+    seeds = [range(3, 4), range(7, 12)]
+    images = torch.cat([block for _, block in sample_blocks(Noise(), seeds, batch=4)])
+    sample_to_folder(Noise(), seeds, tmp_path, batch=4, format=format)
+    before = contents(tmp_path)
+    for count, columns in ((5, 3), (99, 3), (1, 1)):
+        path = write_sheet(tmp_path, count)
+        assert path.name == "sheet.png" and read_image(path).equal(grid(images[:count], columns))
+    assert contents(tmp_path).keys() - before.keys() == {"sheet.png"}
+    assert sample_to_folder(Noise(), seeds, tmp_path, batch=4, format=format) == 0
+
+
+def test_the_sheet_of_nothing(tmp_path):
+    with pytest.raises(LapcoreError, match="found none"):
+        write_sheet(tmp_path, 4)
+    with pytest.raises(ValueError, match="count: expected at least 1"):
+        write_sheet(tmp_path, 0)
+
+
+def test_a_picture_called_sheet_is_data_where_no_command_made_one(tmp_path):
+    for name in ("sheet.png", "x/sheet.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (SIZE, SIZE)).save(tmp_path / name)
+    assert len(open_images(tmp_path / "x")) == 1
+    (tmp_path / "x" / "reconstruction.json").write_text("{}")
+    with pytest.raises(LapcoreError, match="expected images"):
+        open_images(tmp_path / "x")
