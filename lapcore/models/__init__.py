@@ -8,16 +8,41 @@ from pathlib import Path
 from lapcore.errors import CheckpointError
 from lapcore.models import saving
 from lapcore.models.base import ImageModel
+from lapcore.models.cvae import CVAE
 from lapcore.models.gated_pixelcnn import GatedPixelCNN
+from lapcore.models.hierarchical_vae import HierarchicalVAE
 from lapcore.models.lapcvae import LapCVAE
 from lapcore.models.pixelcnn import PixelCNN
 from lapcore.models.pixelcnn_pp import PixelCNNPlusPlus
 from lapcore.models.vae import VAE
+from lapcore.models.vaegan import VAEGAN
 
-__all__ = ["MODELS", "VAE", "GatedPixelCNN", "ImageModel", "LapCVAE", "PixelCNN", "PixelCNNPlusPlus", "load_model"]
+__all__ = [
+    "CVAE",
+    "MODELS",
+    "VAE",
+    "VAEGAN",
+    "GatedPixelCNN",
+    "HierarchicalVAE",
+    "ImageModel",
+    "LapCVAE",
+    "PixelCNN",
+    "PixelCNNPlusPlus",
+    "load_model",
+]
 
 MODELS: dict[str, type[ImageModel]] = {
-    model.name: model for model in (LapCVAE, VAE, PixelCNN, GatedPixelCNN, PixelCNNPlusPlus)
+    model.name: model
+    for model in (
+        LapCVAE,
+        VAE,
+        CVAE,
+        VAEGAN,
+        HierarchicalVAE,
+        PixelCNN,
+        GatedPixelCNN,
+        PixelCNNPlusPlus,
+    )
 }
 
 

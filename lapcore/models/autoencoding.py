@@ -73,7 +73,7 @@ class VectorCodeModel(AutoencodingModel):
     latent: int
 
     def decode(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The images of codes (N, latent): (N, C, H, W), the mean where images are drawn. Errors: ValueError naming the argument."""
+        """Codes (N, latent) -> images (N, C, H, W), the mean of p(x|z) where that is a density. ValueError naming the argument."""
         if codes.dim() != 2 or codes.shape[1] != self.latent:
             raise ValueError(f"codes: expected shape (N, {self.latent}), got {tuple(codes.shape)}")
         self._check_labels(labels, len(codes))

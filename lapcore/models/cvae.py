@@ -87,8 +87,8 @@ class CVAE(VAE):
     def relabel(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor:
         """Images of `labels` as they would be with the labels `others`, all else kept, (N, C, H, W).
 
-        The mean code, as far from the prior of its own label, in its standard deviations, as it then is from the other's, is decoded
-        with the other label. labels, others: as in `loss`. Errors: TypeError, ValueError naming the argument.
+        The mean code m(y) + s(y) e becomes m(y') + s(y') e, of the same e, and is decoded with the other label y'. labels, others:
+        as in `loss`. Errors: TypeError, ValueError naming the argument.
         """
         self._check_batch(images, labels, None)
         self._check_labels(others, len(images))

@@ -21,6 +21,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         image_size=13, levels=2, latent=6, band_latent=(2, 3), widths=(4,), band_width=4, hidden=8, num_classes=3,
         variance="channel", kl_weight=(1.0, 2.0, 0.5),
     ),
+    "cvae": dict(
+        image_size=9, latent=3, widths=(4,), decoder_widths=(4,), hidden=8, num_classes=3, prior="standard", kl_weight=0.5,
+    ),
+    "vaegan": dict(
+        image_size=9, latent=3, widths=(4,), decoder_widths=(4,), hidden=8, critic_widths=(2, 3, 4, 5), critic_hidden=6,
+        gamma=0.1, margin=0.2, equilibrium=0.6, adversarial="nonsaturating",
+    ),
+    "hierarchical_vae": dict(
+        image_size=9, latent=3, top_latent=2, code_hidden=5, widths=(4,), decoder_widths=(4,), hidden=8, num_classes=3,
+    ),
     "pixelcnn": dict(image_size=3, channels=1, hidden=4, layers=1, levels=4, embedding=2),
     "gated_pixelcnn": dict(image_size=3, hidden=4, layers=2, levels=4, head=5, num_classes=3),
     "pixelcnn_pp": dict(image_size=4, hidden=3, mixtures=2, resnets=1, dropout=0.1, num_classes=3),
