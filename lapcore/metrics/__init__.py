@@ -14,6 +14,7 @@ from lapcore.metrics.parzen import (
     parzen,
 )
 from lapcore.metrics.rmse import celeba_crop, evaluate_rmse, rmse, to_uint8_truncated
+from lapcore.metrics.sliced_wasserstein import sliced_wasserstein
 
 __all__ = [
     "FeatureNetwork",
@@ -33,5 +34,6 @@ __all__ = [
     "parzen",
     "prdc",
     "rmse",
+    "sliced_wasserstein",
     "to_uint8_truncated",
 ]

@@ -6,10 +6,12 @@ Their numbers belong to the network: those on EfficientNet-Lite0 are not those o
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -94,8 +96,8 @@ def feature_network(
     * "module:name": what `name` is in a Python module that can be imported: a callable as `FeatureNetwork.network`.
     * a file of `torch.jit.save`, or of `torch.export.save` (.pt2) for 32 images or any number: the same.
 
-    size: S, for a network that has none of its own. device: where it runs; default the CPU. A torch.nn.Module is moved there and
-    put in evaluation mode.
+    size: S, for a network that has none of its own. device: where it runs; default the CPU. What is loaded is moved there and put
+    in evaluation mode. A callable is taken as it is: a torch.nn.Module should be on that device and in evaluation mode.
     Errors: LapcoreError, naming `network`, for what cannot be loaded; ValueError for a size below 1, or beside a network that has
     its own; MissingDependencyError without the extra.
     """
@@ -107,7 +109,7 @@ def feature_network(
         return FeatureNetwork(network, _ready(_efficientnet_lite0(), device), 224)
     if not isinstance(network, str):
         name = f"{getattr(network, '__module__', '?')}:{getattr(network, '__qualname__', type(network).__qualname__)}"
-        return FeatureNetwork(name, _ready(network, device), size)
+        return FeatureNetwork(name, network, size)
     return FeatureNetwork(network, _ready(_loaded(network), device), size)
 
 
@@ -132,24 +134,26 @@ def _loaded(network: str) -> Network:
 
 
 def _from_file(path: Path) -> Network:
+    kinds = f"features {path}: neither TorchScript nor, named .pt2, a torch.export program"
+    if not is_zipfile(path):  # as both are; torch.export.load writes pages about a file that is not
+        raise LapcoreError(kinds)
+    load = _exported if path.suffix == ".pt2" else torch.jit.load
     try:
-        if path.suffix == ".pt2":
-            return torch.export.load(path).module()
-        loaded: Network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-        return loaded
+        loaded: Network = load(path)
     except Exception as error:  # both loaders raise almost anything on a file of another kind
-        first = str(error).strip().partition("\n")[0]
-        raise LapcoreError(
-            f"features {path}: neither TorchScript nor, named .pt2, a torch.export program: {first}"
-        ) from error
+        raise LapcoreError(f"{kinds}: {str(error).strip().partition(chr(10))[0]}") from error
+    return loaded
+
+
+def _exported(path: Path) -> Network:
+    return torch.export.load(path).module()
 
 
 def _ready(network: Network, device: torch.device | str | None) -> Network:
-    if not isinstance(network, torch.nn.Module):
-        return network
-    network.to(device or "cpu")
-    if network.training and not hasattr(network, "graph_signature"):
-        network.eval()
+    if isinstance(network, torch.nn.Module):
+        network.to(device or "cpu")
+        with suppress(NotImplementedError):  # of an exported program, which has one mode
+            network.eval()
     return network
 
 
