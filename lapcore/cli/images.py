@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,32 @@ def add_convert(parser: ArgumentParser) -> None:
     parser.add_argument("--convert", action="store_true", help="take grey as colour, colour as grey, alpha over black")
 
 
+def add_sheet(parser: ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--sheet", type=_count, default=64, metavar="N", help=f"{meaning}; 0 for none (64)")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+    return int(text)
+
+
 def open_data(path: Path, model: Any, options: Namespace, size: int | None) -> ImageDataset:
-    """A picture or a set of them for `model`; its classes must be the model's, if that has any."""
+    """A picture or a set of them for `model`; its classes must be the model's, if that has any, or its attributes."""
     from lapcore.data import open_images
     from lapcore.errors import DataError
 
-    dataset = open_images(path, size=size, resize=options.resize, channels=model.channels, convert=options.convert)
+    dataset = open_images(
+        path,
+        size=size,
+        resize=options.resize,
+        channels=model.channels,
+        convert=options.convert,
+        attributes=model.attributes or None,
+    )
+    if dataset.attributes != model.attributes:
+        expected, got = (", ".join(names) for names in (model.attributes, dataset.attributes))
+        raise DataError(f"{path}: expected the model's attributes {expected}, got {got}")
     if model.num_classes not in (None, len(dataset.classes)):
         raise DataError(f"{path}: expected the model's {model.num_classes} classes, got {len(dataset.classes)}")
     return dataset
@@ -37,7 +57,7 @@ def open_data(path: Path, model: Any, options: Namespace, size: int | None) -> I
 def batches(images: Tensor, dataset: ImageDataset, model: Any, size: int) -> list[tuple[Tensor, Tensor | None]]:
     """uint8 images (N, C, H, W), the first of `dataset`, in parts of `size` with their labels, on the model's device."""
     starts = range(0, len(images), size)
-    labels = None if model.num_classes is None else dataset.labels[: len(images)].to(model.device)
+    labels = dataset.labels[: len(images)].to(model.device) if model.num_classes or model.attributes else None
     return [
         (images[start : start + size], None if labels is None else labels[start : start + size]) for start in starts
     ]

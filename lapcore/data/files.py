@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and names that several parts know."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY = ".tmp-"
+SHEET = "sheet.png"
+SAMPLING, RECONSTRUCTION = "sampling.json", "reconstruction.json"
+"""Records of commands that write a contact sheet beside their pictures; where one lies, the sheet is no picture."""
 
 
 def temporary_sibling(path: Path) -> Path:

@@ -18,13 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lapcore.data.attributes import TABLE, Table, find_table
+from lapcore.data.files import RECONSTRUCTION, SAMPLING, SHEET
 from lapcore.data.images import EXTENSIONS
 from lapcore.data.readers import EncodedSource, FileReader, SpanReader, Spool, ZipReader, read_file
 from lapcore.errors import DataError
-
-SHEET = "sheet.png"
-SAMPLING, RECONSTRUCTION = "sampling.json", "reconstruction.json"
-"""Records of commands that write a contact sheet beside their pictures; where one lies, the sheet is no picture."""
 
 _COMPRESSED: dict[str, Callable[[Path, str], Any]] = {
     ".gz": gzip.open,

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 import lapcore
-from lapcore.data.files import atomic_file
-from lapcore.data.folders import SAMPLING, SHEET
+from lapcore.data.files import SAMPLING, SHEET, atomic_file
 from lapcore.errors import LapcoreError
 from lapcore.sampling.blocks import Labels, Sampler, blocks, check, one_block
 from lapcore.sampling.formats import FORMATS, check_format, encode, unfinished

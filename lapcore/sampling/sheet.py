@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lapcore.data import grid, open_images, write_png
-from lapcore.data.folders import SHEET
+from lapcore.data.files import SHEET
 from lapcore.errors import DataError
 from lapcore.sampling.formats import FORMATS
 
