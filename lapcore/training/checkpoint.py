@@ -18,18 +18,23 @@ from lapcore.errors import CheckpointError, require
 
 _NAME = re.compile(r"step-(\d{8,})")
 _STATE = "state.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
 class Progress:
-    """Where a run stands. `stage` counts finished stages, `stage_step` steps into the next one, `step` steps in all."""
+    """Where a run stands: a line of legs, each a stage trained for a number of steps.
+
+    step: of the whole run. leg: how many are finished; leg_step: steps into the next one. batches: taken from the run's line
+    of images. seconds: spent training. scalers: of each player, under fp16.
+    """
 
     step: int = 0
-    stage: int = 0
-    stage_step: int = 0
+    leg: int = 0
+    leg_step: int = 0
+    batches: int = 0
     seconds: float = 0.0
-    scaler: dict[str, Any] = field(default_factory=dict)
+    scalers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -114,6 +119,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, s
         f"{names[parameter]}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for parameter, entries in optimizer.state.items()
         for key, value in entries.items()
+        if value is not None
     }
 
 

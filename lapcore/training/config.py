@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lapcore.data.files import atomic_file
 from lapcore.errors import CheckpointError, require
+from lapcore.models.base import Player
 
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "linear"]
 Precision = Literal["no", "fp16", "bf16"]
 
 OPERATIONAL = ("num_workers", "keep_checkpoints", "in_memory")
@@ -26,10 +27,15 @@ class TrainConfig:
     Attributes:
         steps: optimiser steps: in all, split evenly over the model's stages, or one number per stage.
         batch_size: images per optimiser step, over all processes and accumulated parts together.
-        lr: peak learning rate of AdamW, with `betas` and, on tensors of two or more dimensions, `weight_decay`.
+        lr: peak learning rate of every player of a stage (`lapcore.models.base.Player`); None for each player's own, 1e-3
+            unless the model says otherwise. So it is with the next four.
+        betas: of AdamW.
         warmup: steps of each stage over which the learning rate rises linearly.
-        schedule: what it does then: "constant", or "cosine" down to 0 at the stage's end.
+        schedule: what it does then: "constant", or "cosine" or "linear" down to 0 at the stage's end.
         grad_clip: largest norm of the gradient; 0 for no limit.
+        players: settings of single players by name, which go before those for all: {critic: {lr: 0.0004, turns: 2}}. Any of
+            optimizer, lr, betas, momentum, warmup, schedule, grad_clip, turns and averaged.
+        weight_decay: of the optimisers, on tensors of two or more dimensions.
         ema: decay of the exponential moving average of the weights, which is what a stage hands on; 0 for none. It is
             min(ema, (1 + t) / (10 + t)) at step t of a stage. Buffers (batch-norm statistics) are taken as they are.
         mixed_precision: "no", "fp16" (GPU only, with loss scaling) or "bf16" autocast; weights stay float32.
@@ -48,12 +54,13 @@ class TrainConfig:
 
     steps: int | list[int] = 10_000
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float | None = None
+    betas: tuple[float, float] | None = None
+    warmup: int | None = None
+    schedule: Schedule | None = None
+    grad_clip: float | None = None
+    players: dict[str, dict[str, Any]] = field(default_factory=dict)
     weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup: int = 100
-    schedule: Schedule = "cosine"
-    grad_clip: float = 1.0
     ema: float = 0.999
     mixed_precision: Precision = "no"
     accumulate: int = 1
@@ -69,22 +76,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         least = {
-            "batch_size": 1, "warmup": 0, "accumulate": 1, "seed": 0, "num_workers": 0, "log_every": 1,
-            "checkpoint_every": 1, "keep_checkpoints": 0, "sample_every": 0,
+            "batch_size": 1, "accumulate": 1, "seed": 0, "num_workers": 0, "log_every": 1, "checkpoint_every": 1,
+            "keep_checkpoints": 0, "sample_every": 0,
         }  # fmt: skip
         for name, bound in least.items():
             self._check(name, _is_int(getattr(self, name)) and getattr(self, name) >= bound, f"an integer from {bound}")
         self._check("seed", self.seed < 2**63, "an integer below 2**63")
-        for name in ("lr", "weight_decay", "grad_clip"):
-            self._check(name, _is_number(getattr(self, name)) and getattr(self, name) >= 0, "a number from 0")
-        self._check("lr", self.lr > 0, "a number above 0")
+        self._check("weight_decay", _is_number(self.weight_decay) and self.weight_decay >= 0, "a number from 0")
         self._check("ema", _is_number(self.ema) and 0 <= self.ema < 1, "a number from 0 to below 1")
-        betas = self.betas if isinstance(self.betas, Sequence) else ()
-        self._check(
-            "betas", len(betas) == 2 and all(_is_number(b) and 0 <= b < 1 for b in betas), "two numbers in [0, 1)"
-        )
-        object.__setattr__(self, "betas", tuple(float(b) for b in betas))
-        self._check("schedule", self.schedule in get_args(Schedule), " or ".join(get_args(Schedule)))
         self._check("mixed_precision", self.mixed_precision in get_args(Precision), ", ".join(get_args(Precision)))
         self._check("device", self.device in ("auto", "cpu"), "auto or cpu")
         self._check("flip", isinstance(self.flip, bool), "true or false")
@@ -92,6 +91,17 @@ class TrainConfig:
         steps = self.steps if isinstance(self.steps, Sequence) else [self.steps]
         good = len(steps) > 0 and all(_is_int(count) and count >= 0 for count in steps) and sum(steps) > 0
         self._check("steps", good, "a positive integer, or a list of one per stage")
+        self._check_players()
+
+    def _check_players(self) -> None:
+        shared = {name: getattr(self, name) for name in FOR_ALL if getattr(self, name) is not None}
+        check_player("", shared)
+        if self.betas is not None:
+            object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
+        by_name = isinstance(self.players, Mapping) and all(isinstance(own, Mapping) for own in self.players.values())
+        self._check("players", by_name, "settings by player, such as {critic: {lr: 0.0004}}")
+        for name, own in self.players.items():
+            check_player(f"players.{name}", own)
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -108,11 +118,20 @@ class TrainConfig:
         share, rest = divmod(self.steps, len(stages))
         return [share + (index >= len(stages) - rest) for index in range(len(stages))]
 
-    def lr_at(self, step: int, steps: int) -> float:
-        """The learning rate of step `step` (from 0) of a stage of `steps`."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        fall = 0.5 * (1 + math.cos(math.pi * step / steps)) if self.schedule == "cosine" else 1.0
-        return self.lr * rise * fall
+    def player(self, player: Player) -> Player:
+        """A model's player as this run has it."""
+        shared = {name: getattr(self, name) for name in FOR_ALL if getattr(self, name) is not None}
+        return dataclasses.replace(player, **{**shared, **self.players.get(player.name, {})})
+
+    def check_player_names(self, names: Collection[str]) -> None:
+        """ValueError unless `players` speaks of these alone."""
+        unknown = [name for name in self.players if name not in names]
+        if unknown:
+            raise ValueError(f"players: expected names among {', '.join(names)}, got {', '.join(unknown)}")
+
+
+FOR_ALL = ("lr", "betas", "warmup", "schedule", "grad_clip")
+"""Settings of players that a run may give for all of them at once."""
 
 
 def _is_int(value: object) -> bool:
@@ -121,6 +140,34 @@ def _is_int(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_betas(value: object) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(_is_number(b) and 0 <= b < 1 for b in value)
+
+
+_PLAYER: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "optimizer": (lambda value: value in ("adamw", "sgd"), "adamw or sgd"),
+    "lr": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    "betas": (_are_betas, "two numbers in [0, 1)"),
+    "momentum": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "warmup": (lambda value: _is_int(value) and value >= 0, "an integer from 0"),
+    "schedule": (lambda value: value in get_args(Schedule), " or ".join(get_args(Schedule))),
+    "grad_clip": (lambda value: _is_number(value) and value >= 0, "a number from 0"),
+    "turns": (lambda value: _is_int(value) and value >= 1, "an integer from 1"),
+    "averaged": (lambda value: isinstance(value, bool), "true or false"),
+}
+"""A player's settings: which values are right, and how to say so."""
+
+
+def check_player(path: str, settings: Mapping[str, Any]) -> None:
+    """ValueError, naming the setting after `path`, unless all are a player's and in range."""
+    for name, value in settings.items():
+        if name not in _PLAYER:
+            raise ValueError(f"{path}: expected settings among {', '.join(_PLAYER)}, got {name!r}")
+        good, expected = _PLAYER[name]
+        if not good(value):
+            raise ValueError(f"{path + '.' if path else ''}{name}: expected {expected}, got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -14,30 +14,31 @@ from lapcore.data.images import to_model_range
 from lapcore.errors import DataError
 from lapcore.training import order
 from lapcore.training.config import TrainConfig
+from lapcore.training.contract import Item
 
 IN_MEMORY_BYTES = 2 << 30
-_Item = tuple[Tensor, int]
 
 
 @dataclass(frozen=True)
 class Batch:
     images: Tensor  # float32 (n, C, H, W) in [-1, 1]
-    labels: Tensor  # int64 (n,)
+    labels: Tensor  # int64 (n,), or float32 (n, A) of attributes
     seeds: Tensor  # int64 (n,), the noise of each image
 
 
 class Feed:
-    """Batches of process `rank` of `world`, on `device`; at a step they are a function of (config.seed, step) alone.
+    """Batches of process `rank` of `world`, on `device`; batch b is a function of (config.seed, b) alone.
 
     Images come as (C, H, W) = `shape` or are a DataError that names them, raised here and not in a worker.
+    total: batches of the whole run, all processes' shares together.
     """
 
     def __init__(
         self,
-        dataset: Dataset[_Item],
+        dataset: Dataset[Item],
         shape: Sequence[int],
         config: TrainConfig,
-        total_steps: int,
+        total: int,
         device: torch.device,
         rank: int,
         world: int,
@@ -50,25 +51,21 @@ class Feed:
         if isinstance(first, DataError):
             raise first
         small = self._count * torch.Size(shape).numel() < IN_MEMORY_BYTES
-        if (
-            config.in_memory
-            if config.in_memory is not None
-            else small and total_steps * config.batch_size >= self._count
-        ):
+        if config.in_memory if config.in_memory is not None else small and total * config.batch_size >= self._count:
             self._memory = self._load()
 
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
-        """For each step of the run from `start` to below `stop`, the batch in its accumulated parts."""
+        """The batches of the run from `start` to below `stop`, each in its accumulated parts."""
         read = self._read(_Indices(self, start, stop))
-        for step in range(start, stop):
-            yield [self._batch(*next(read), places) for places in self._places(step)]
+        for batch in range(start, stop):
+            yield [self._batch(*next(read), places) for places in self._places(batch)]
 
-    def indices(self, step: int) -> list[Tensor]:
-        """Which images each part of a step is made of."""
-        return [order.images_at(self._config.seed, places, self._count) for places in self._places(step)]
+    def indices(self, batch: int) -> list[Tensor]:
+        """Which images each part of a batch is made of."""
+        return [order.images_at(self._config.seed, places, self._count) for places in self._places(batch)]
 
-    def _places(self, step: int) -> tuple[Tensor, ...]:
-        places = order.places(step, self._config.batch_size, self._rank, self._world)
+    def _places(self, batch: int) -> tuple[Tensor, ...]:
+        places = order.places(batch, self._config.batch_size, self._rank, self._world)
         return places.chunk(self._config.accumulate)
 
     def _read(self, batches: Iterable[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -94,20 +91,20 @@ class Feed:
 
 @dataclass(frozen=True)
 class _Indices:
-    """The parts of all steps from `start` to below `stop`, made as they are asked for."""
+    """The parts of all batches from `start` to below `stop`, made as they are asked for."""
 
     feed: Feed
     start: int
     stop: int
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (part.tolist() for step in range(self.start, self.stop) for part in self.feed.indices(step))
+        return (part.tolist() for batch in range(self.start, self.stop) for part in self.feed.indices(batch))
 
 
-class _Checked(Dataset[_Item | DataError]):
+class _Checked(Dataset[Item | DataError]):
     """Items of the shape asked for, or the error: raised in a worker, it would arrive as the text of a traceback."""
 
-    def __init__(self, dataset: Dataset[_Item], shape: tuple[int, ...]) -> None:
+    def __init__(self, dataset: Dataset[Item], shape: tuple[int, ...]) -> None:
         self._dataset, self._shape = dataset, shape
         if len(self) == 0:
             raise DataError("dataset: expected at least one image, got none")
@@ -115,7 +112,7 @@ class _Checked(Dataset[_Item | DataError]):
     def __len__(self) -> int:
         return len(self._dataset)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> _Item | DataError:
+    def __getitem__(self, index: int) -> Item | DataError:
         try:
             image, label = self._dataset[index]
         except DataError as error:
@@ -134,11 +131,11 @@ def _loaded(dataset: _Checked, batches: Iterable[list[int]], workers: int) -> It
         yield batch
 
 
-def _collate(items: list[_Item | DataError]) -> tuple[Tensor, Tensor] | DataError:
+def _collate(items: list[Item | DataError]) -> tuple[Tensor, Tensor] | DataError:
     good = []
     for item in items:
         if isinstance(item, DataError):
             return item
         good.append(item)
     images, labels = zip(*good, strict=True)
-    return torch.stack(images), torch.tensor(labels)
+    return torch.stack(images), torch.stack([torch.as_tensor(label) for label in labels])

@@ -17,13 +17,16 @@ from lapcore.errors import require
 
 @dataclass(frozen=True)
 class Record:
-    """A line of log.jsonl: means over the steps since the last one. `step` counts from 1, `seconds` spent training."""
+    """A line of log.jsonl: means over the steps since the last one. `step` counts from 1, `seconds` spent training.
+
+    lr: of the stage's player; of each by name where there are several.
+    """
 
     step: int
     stage: str
     losses: dict[str, float]
     images_per_second: float
-    lr: float
+    lr: float | dict[str, float]
     seconds: float
 
 
@@ -41,7 +44,11 @@ class RunLog:
         with open(self._path, "a") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         scalars = {f"loss/{name}": value for name, value in record.losses.items()}
-        for name, value in {**scalars, "lr": record.lr, "images_per_second": record.images_per_second}.items():
+        if isinstance(record.lr, dict):
+            scalars |= {f"lr/{player}": lr for player, lr in record.lr.items()}
+        else:
+            scalars["lr"] = record.lr
+        for name, value in {**scalars, "images_per_second": record.images_per_second}.items():
             self._board.add_scalar(f"{record.stage}/{name}", value, record.step)
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
@@ -101,14 +108,14 @@ class Terminal:
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
-    def record(self, record: Record, batch_size: int) -> None:
+    def record(self, record: Record, seconds_per_step: float) -> None:
         if not self._show:
             return
         text = f"{record.stage}  {describe(record.losses)}  {record.images_per_second:,.0f} images/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=record.step, text=text)
             return
-        left = round((self._total - record.step) * batch_size / max(record.images_per_second, 1e-9))
+        left = round((self._total - record.step) * seconds_per_step)
         self.line(f"step {record.step}/{self._total}  {text}  {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
 
     def line(self, text: str) -> None:

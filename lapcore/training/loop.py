@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from lapcore.data.files import TEMPORARY
 from lapcore.errors import CheckpointError, LapcoreError, require
 from lapcore.training.checkpoint import Progress, checkpoints, load_checkpoint, load_weights, remove_leftovers
 from lapcore.training.config import RunConfig, TrainConfig
+from lapcore.training.contract import Item, check_labels, spec_of, trainable
 from lapcore.training.feed import Feed
 from lapcore.training.log import RunLog, Terminal
-from lapcore.training.stage import Run, Stage, trainable
+from lapcore.training.stage import Run, Stage
 
 
 def train(
     model: nn.Module,
-    dataset: Dataset[tuple[Tensor, int]],
+    dataset: Dataset[Item],
     config: TrainConfig,
     out: str | os.PathLike[str],
     *,
@@ -32,9 +33,10 @@ def train(
 ) -> Path:
     """Trains `model`, in place, on `dataset` and writes the run to the folder `out`; returns `out/model`.
 
-    Each of `model.training_stages()` in order gets its parameters from `set_stage`, a fresh AdamW and schedule, and
-    hands on the moving average of its weights. `dataset` is map-style with items `(uint8 (C, H, W), int)`, as
-    `open_images` gives them.
+    In each of `model.training_stages()`, in order, the players of `model.players(stage)` take turns, each with a fresh
+    optimiser and schedule and on batches of its own, as many in a step as the players' turns together; the stage hands on
+    the moving averages of their weights. `dataset` is map-style with items `(uint8 (C, H, W), int)`, or float32 (A,) of
+    attributes for the int, as `open_images` gives them.
 
         out/config.yaml                    model, its keyword arguments, data, `config`
         out/log.jsonl, out/tensorboard/    one line per `log_every` steps; reconstructions and samples as pictures
@@ -53,15 +55,17 @@ def train(
     """
     out = Path(out)
     name = getattr(model, "name", type(model).__name__.lower())
-    run = RunConfig(name, dict(trainable(model).config), dict(_spec(dataset)), config)
+    run = RunConfig(name, dict(trainable(model).config), dict(spec_of(dataset)), config)
     with torch.random.fork_rng(), _full_disk_explained(out):
         return _train(model, dataset, run, out, resume)
 
 
-def _train(model: nn.Module, dataset: Dataset[tuple[Tensor, int]], run: RunConfig, out: Path, resume: bool) -> Path:
+def _train(model: nn.Module, dataset: Dataset[Item], run: RunConfig, out: Path, resume: bool) -> Path:
     config, stages = run.train, trainable(model).training_stages()
     steps = config.steps_of(stages)
-    _check_labels(model, dataset)
+    check_labels(model, dataset)
+    players = {stage: [config.player(player) for player in trainable(model).players(stage)] for stage in stages}
+    config.check_player_names({player.name: None for group in players.values() for player in group})
     if not resume:
         _check_free(out)
     newest = _newest_checkpoint(run, out) if resume else None
@@ -76,21 +80,24 @@ def _train(model: nn.Module, dataset: Dataset[tuple[Tensor, int]], run: RunConfi
         return out / "model"
     shape = (trainable(model).channels, trainable(model).image_size, trainable(model).image_size)
     rank, world = accelerator.process_index, accelerator.num_processes
-    feed = Feed(dataset, shape, config, sum(steps), accelerator.device, rank, world)
+    turns = [sum(player.turns for player in players[stage]) for stage in stages]
+    batches = sum(count * taken for count, taken in zip(steps, turns, strict=True))
+    feed = Feed(dataset, shape, config, batches, accelerator.device, rank, world)
     accelerator.wait_for_everyone()  # every process has looked at `out` before one changes it
     if accelerator.is_main_process:
         _prepare(out, None if newest else run)
     model.to(accelerator.device)
+    _share_weights(model, accelerator)
     log = RunLog(out, progress.step) if accelerator.is_main_process else None
     whole = Run(model, dataset, config, out, accelerator, progress, log, terminal)
     try:
         with terminal:
             if newest is None and whole.main:
                 whole.save({"model": model.state_dict()})
-            for index in range(progress.stage, len(stages)):
+            for index in range(progress.leg, len(stages)):
                 if steps[index] and progress.step < sum(steps):
                     Stage(whole, stages[index], steps[index], tensors).train(feed)
-                progress.stage = index + 1
+                progress.leg = index + 1
             model.eval()
             if whole.main:
                 trainable(model).save_pretrained(out / "model")
@@ -110,9 +117,6 @@ def _accelerator(config: TrainConfig) -> Any:
     alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=alone)
     accelerator = accelerate.Accelerator(mixed_precision=config.mixed_precision, cpu=cpu)
-    accelerator.gradient_accumulation_steps = (
-        1  # `accumulate` is done here; the launcher's variable must not divide again
-    )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != world:  # else each would take itself for the only one, and write over the others
         raise LapcoreError(f"the launcher started {world} processes, but accelerate found {accelerator.num_processes}")
@@ -124,15 +128,11 @@ def _accelerator(config: TrainConfig) -> Any:
     return accelerator
 
 
-def _spec(dataset: Dataset[tuple[Tensor, int]]) -> Mapping[str, Any]:
-    spec: Mapping[str, Any] = getattr(dataset, "spec", {"images": len(dataset)})  # type: ignore[arg-type]
-    return spec
-
-
-def _check_labels(model: nn.Module, dataset: Dataset[tuple[Tensor, int]]) -> None:
-    count, classes = trainable(model).num_classes, getattr(dataset, "classes", ())
-    if count is not None and len(classes) > count:
-        raise ValueError(f"dataset: expected at most {count} classes, as the model has, got {len(classes)}")
+def _share_weights(model: nn.Module, accelerator: Any) -> None:
+    """All processes start from the weights of the first."""
+    if accelerator.num_processes > 1:
+        for tensor in model.state_dict().values():
+            tensor.copy_(require("accelerate.utils", "train").broadcast(tensor))
 
 
 def _check_free(out: Path) -> None:

@@ -1,8 +1,8 @@
 """Which image, mirrored or not, with which noise, has place p in a run: functions of (seed, p) alone.
 
-A run is one long line of images, from place 0 on. Its step s takes the places from s * batch_size to below
-(s + 1) * batch_size, and each process its share of them: the line is the same however many processes there are, and
-wherever the run was cut and resumed.
+A run is one long line of images, from place 0 on. Its batch b takes the places from b * batch_size to below
+(b + 1) * batch_size, and each process its share of them: the line is the same however many processes there are, and
+wherever the run was cut and resumed. A step takes as many batches as its stage's players have turns.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_ORDER, _NOISE, _FLIP, _STEP = range(4)  # streams of one seed
+_ORDER, _NOISE, _FLIP, _TURN = range(4)  # streams of one seed
 
 
-def places(step: int, batch_size: int, rank: int = 0, world: int = 1) -> Tensor:
-    """The places, int64 (batch_size / world,), that process `rank` of `world` takes at `step` of the run."""
+def places(batch: int, batch_size: int, rank: int = 0, world: int = 1) -> Tensor:
+    """The places, int64 (batch_size / world,), that process `rank` of `world` takes in `batch` of the run."""
     share = batch_size // world
-    start = step * batch_size + rank * share
+    start = batch * batch_size + rank * share
     return torch.arange(start, start + share)
 
 
@@ -44,9 +44,9 @@ def flips(seed: int, places: Tensor) -> Tensor:
     return _hashed(seed, _FLIP, places) < 0
 
 
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of torch's generators at a step, for layers that draw from them, such as dropout."""
-    return int(_hashed(seed, _STEP, torch.tensor([step * 65536 + rank])).item())
+def turn_seed(seed: int, batch: int, rank: int) -> int:
+    """The seed of torch's generators in the turn that takes `batch`, for layers that draw from them, such as dropout."""
+    return int(_hashed(seed, _TURN, torch.tensor([batch * 65536 + rank])).item())
 
 
 @lru_cache(maxsize=2)

@@ -1,57 +1,35 @@
-"""One stage of a training run: its own optimiser, moving average and schedule."""
+"""One leg of a training run: a stage, its players taking turns step by step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lapcore.data.images import grid, to_model_range, to_uint8
 from lapcore.errors import LapcoreError
 from lapcore.training import order
-from lapcore.training.checkpoint import Progress, load_optimizer, optimizer_tensors, save_checkpoint
+from lapcore.training.checkpoint import Progress, save_checkpoint
 from lapcore.training.config import TrainConfig
-from lapcore.training.ema import EMA
+from lapcore.training.contract import Item, trainable
 from lapcore.training.feed import Batch, Feed
+from lapcore.training.learner import Learner
 from lapcore.training.log import Record, RunLog, Terminal
-
-
-class Trainable(Protocol):
-    """What training asks of a model, besides being an nn.Module; `lapcore.models.ImageModel` is one."""
-
-    image_size: int
-    channels: int
-    num_classes: int | None
-    config: dict[str, Any]
-
-    def training_stages(self) -> tuple[str, ...]: ...
-
-    def set_stage(self, stage: str) -> list[nn.Parameter]: ...
-
-    def loss(
-        self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
-    ) -> dict[str, Tensor]: ...
-
-    def save_pretrained(self, folder: Path) -> Any: ...
-
-
-def trainable(model: nn.Module) -> Trainable:
-    return cast(Trainable, model)
+from lapcore.training.pictures import pictures
 
 
 @dataclass
 class Run:
-    """What all stages of a run share."""
+    """What all legs of a run share."""
 
     model: nn.Module
-    dataset: Dataset[tuple[Tensor, int]]
+    dataset: Dataset[Item]
     config: TrainConfig
     out: Path
     accelerator: Any
@@ -70,27 +48,28 @@ class Run:
 
 
 class Stage:
-    """Stage `name` of a run, `steps` long; `restored`: tensors of a checkpoint taken inside the stage."""
+    """Stage `name` of a run, for `steps`; `restored`: tensors of a checkpoint taken inside this leg."""
 
     def __init__(self, run: Run, name: str, steps: int, restored: Mapping[str, Mapping[str, Tensor]]) -> None:
         self.whole, self.name, self.steps = run, name, steps
         self.config, self.progress, self.accelerator = run.config, run.progress, run.accelerator
-        chosen = set(trainable(run.model).set_stage(name))
-        self.parameters = {key: p for key, p in run.model.named_parameters() if p in chosen}
-        self.names: dict[Tensor, str] = {p: key for key, p in self.parameters.items()}
-        self.adamw = _adamw(self.parameters, self.config)
-        self.ema = EMA(self.parameters, self.config.ema)
-        self.accelerator.free_memory()
-        self.module, self.optimizer = self.accelerator.prepare(_StageLoss(run.model, name), self.adamw)
+        parameters = trainable(run.model).set_stage(name)
+        players = [self.config.player(player) for player in trainable(run.model).players(name)]
+        self.learners = [
+            Learner(player, run.model, name, parameters, self.config, self.accelerator, alone=len(players) == 1)
+            for player in players
+        ]
         self._restore(restored)
         self.pending: list[dict[str, Tensor]] = []
         self.since = time.monotonic()
 
     def train(self, feed: Feed) -> None:
-        start = self.progress.step
-        for parts in feed.batches(start, start + self.steps - self.progress.stage_step):
-            self._step(parts)
-            step, last = self.progress.step, self.progress.stage_step == self.steps
+        left = self.steps - self.progress.leg_step
+        taken = self.progress.batches
+        batches = feed.batches(taken, taken + left * sum(learner.player.turns for learner in self.learners))
+        for _ in range(left):
+            self._step(batches)
+            step, last = self.progress.step, self.progress.leg_step == self.steps
             checkpoint = last or step % self.config.checkpoint_every == 0
             self.whole.terminal.advance(step)
             if checkpoint or step % self.config.log_every == 0:
@@ -104,32 +83,24 @@ class Stage:
             if checkpoint:
                 self.since = time.monotonic()
 
-    def _step(self, parts: list[Batch]) -> None:
-        lr = self.config.lr_at(self.progress.stage_step, self.steps)
-        for group in self.adamw.param_groups:
-            group["lr"] = lr
-        self._seed()
-        total: dict[str, Tensor] = {}
-        for index, part in enumerate(parts):
-            last = index + 1 == len(parts)
-            with nullcontext() if last else self.accelerator.no_sync(self.module):
-                labels = None if trainable(self.whole.model).num_classes is None else part.labels
-                losses = self.module(part.images, labels, part.seeds)
-                self.accelerator.backward(losses["loss"] / len(parts))
-            for key, value in losses.items():
-                total[key] = total.get(key, 0) + value.detach().float() / len(parts)
-        if self.config.grad_clip:
-            self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.config.grad_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+    def _step(self, batches: Iterator[list[Batch]]) -> None:
+        """Every player's turns, each on a batch of its own."""
+        scalars: dict[str, Tensor] = {}
+        for learner in self.learners:
+            turns = [self._turn(learner, next(batches)) for _ in range(learner.player.turns)]
+            scalars |= {name: torch.stack([turn[name] for turn in turns]).mean() for name in turns[0]}
         self.progress.step += 1
-        self.progress.stage_step += 1
-        self.ema.update(self.progress.stage_step)
-        self.pending.append(total)
+        self.progress.leg_step += 1
+        self.pending.append(scalars)
+
+    def _turn(self, learner: Learner, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        self._seed()
+        self.progress.batches += 1
+        return learner.turn(parts, self.progress.leg_step, self.steps)
 
     def _seed(self) -> None:
         """Seeds what dropout draws from. torch.manual_seed would take a stack trace per missing device: milliseconds."""
-        seed = order.step_seed(self.config.seed, self.progress.step, self.accelerator.process_index)
+        seed = order.turn_seed(self.config.seed, self.progress.batches, self.accelerator.process_index)
         torch.default_generator.manual_seed(seed)
         if self.accelerator.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -139,29 +110,33 @@ class Stage:
         names = list(self.pending[0])
         stacked = torch.stack([torch.stack([step[name] for name in names]) for step in self.pending])
         values = self.accelerator.reduce(stacked, reduction="mean").double().cpu()
-        self._check_finite(values[:, names.index("loss")])
+        for learner in self.learners:
+            name = learner.logged("loss")
+            self._check_finite(name, values[:, names.index(name)])
         now = time.monotonic()
         seconds = now - self.since
         self.progress.seconds += seconds
+        images = len(self.pending) * self.config.batch_size * sum(learner.player.turns for learner in self.learners)
+        rates = {learner.player.name: learner.lr for learner in self.learners}
         record = Record(
             step=self.progress.step,
             stage=self.name,
             losses=dict(zip(names, values.mean(0).tolist(), strict=True)),
-            images_per_second=round(len(self.pending) * self.config.batch_size / max(seconds, 1e-9), 1),
-            lr=self.adamw.param_groups[0]["lr"],
+            images_per_second=round(images / max(seconds, 1e-9), 1),
+            lr=rates if len(rates) > 1 else self.learners[0].lr,
             seconds=round(self.progress.seconds, 3),
         )
         if self.whole.log:
             self.whole.log.write(record)
-        self.whole.terminal.record(record, self.config.batch_size)
+        self.whole.terminal.record(record, seconds / len(self.pending))
         self.pending, self.since = [], now
 
-    def _check_finite(self, losses: Tensor) -> None:
+    def _check_finite(self, name: str, losses: Tensor) -> None:
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
             first = int(bad[0])
             raise LapcoreError(
-                f"step {self.progress.step - len(losses) + first + 1} (stage {self.name}): the loss is "
+                f"step {self.progress.step - len(losses) + first + 1} (stage {self.name}): the {name} is "
                 f"{losses[first].item()}; try a lower lr, a longer warmup or a smaller grad_clip. The checkpoints in "
                 f"{self.whole.out} are of earlier steps"
             )
@@ -169,67 +144,39 @@ class Stage:
     def _checkpoint(self) -> None:
         if not self.whole.main:
             return
-        if self.accelerator.scaler is not None:
-            self.progress.scaler = self.accelerator.scaler.state_dict()
-        state = optimizer_tensors(self.adamw, self.names)
-        self.whole.save({"model": self.whole.model.state_dict(), "ema": self.ema.average, "optimizer": state})
+        averages: dict[str, Tensor] = {}
+        optimizers: dict[str, Tensor] = {}
+        for learner in self.learners:
+            tensors, self.progress.scalers[learner.player.name] = learner.state()
+            optimizers |= tensors
+            averages |= learner.ema.average
+        self.whole.save({"model": self.whole.model.state_dict(), "ema": averages, "optimizer": optimizers})
         if self.whole.log:
             self.whole.log.flush()
 
     def _end(self) -> None:
-        """Hands on the average, and says on disk that the stage is done."""
-        self.ema.copy_to_model()
-        self.progress.stage, self.progress.stage_step = self.progress.stage + 1, 0
+        """Hands on the averages, and says on disk that the leg is done."""
+        for learner in self.learners:
+            learner.ema.copy_to_model()
+        self.progress.leg, self.progress.leg_step, self.progress.scalers = self.progress.leg + 1, 0, {}
         if self.whole.main:
             self.whole.save({"model": self.whole.model.state_dict()})
 
     def _restore(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        if self.accelerator.scaler is not None and self.progress.scaler:
-            self.accelerator.scaler.load_state_dict(self.progress.scaler)
-        if self.progress.stage_step:
-            load_optimizer(self.adamw, self.names, tensors["optimizer"])
-            for key, average in self.ema.average.items():
-                average.copy_(tensors["ema"][key])
+        if self.progress.leg_step:
+            for learner in self.learners:
+                scaler = self.progress.scalers.get(learner.player.name, {})
+                learner.restore(tensors.get("optimizer", {}), tensors.get("ema", {}), scaler)
 
     def _show(self) -> None:
-        """Reconstructions under their originals, and samples, to TensorBoard."""
+        """Reconstructions and samples, to TensorBoard."""
         if self.whole.log is None:
             return
-        with self.ema.applied(), torch.no_grad():
+        with ExitStack() as averages, torch.no_grad():
+            for learner in self.learners:
+                averages.enter_context(learner.ema.applied())
             self.whole.model.eval()
-            for name, picture in _pictures(self.whole.model, self.whole.dataset, self.accelerator.device):
+            for name, picture in pictures(self.whole.model, self.whole.dataset, self.accelerator.device):
                 self.whole.log.picture(f"{self.name}/{name}", picture, self.progress.step)
         trainable(self.whole.model).set_stage(self.name)
         self.since = time.monotonic()
-
-
-class _StageLoss(nn.Module):
-    """The loss as a forward pass, which is what autocast and DistributedDataParallel wrap."""
-
-    def __init__(self, model: nn.Module, stage: str) -> None:
-        super().__init__()
-        self.model, self.stage = model, stage
-
-    def forward(self, images: Tensor, labels: Tensor | None, seeds: Tensor) -> dict[str, Tensor]:
-        return trainable(self.model).loss(images, labels, stage=self.stage, seeds=seeds)
-
-
-def _adamw(parameters: Mapping[str, Tensor], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels, and leaves biases and norms alone."""
-    groups = [
-        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], config.lr, config.betas, fused=True)
-
-
-def _pictures(model: Any, dataset: Any, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-    count = min(8, len(dataset))
-    items = [dataset[index] for index in range(count)]
-    images = torch.stack([image for image, _ in items])
-    labels = None if model.num_classes is None else torch.tensor([label for _, label in items], device=device)
-    if hasattr(model, "reconstruct"):
-        again = to_uint8(model.reconstruct(to_model_range(images.to(device)), labels=labels)).cpu()
-        yield "reconstructions", grid(torch.cat([images, again]), columns=count)
-    if hasattr(model, "sample"):
-        yield "samples", grid(to_uint8(model.sample(torch.arange(count, device=device), labels)).cpu(), columns=count)

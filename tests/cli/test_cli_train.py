@@ -39,7 +39,7 @@ def test_train_then_sample(lapcore, photos, tmp_path):
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"] == "vae" and config["options"]["latent"] == 8 and config["train"]["steps"] == 6
     assert main(["sample", str(run), "--seeds", "0-2", "--out", str(tmp_path / "samples"), "--batch", "4"]) == 0
-    assert len(list((tmp_path / "samples").glob("*.png"))) == 3
+    assert len(list((tmp_path / "samples").glob("[0-9]*.png"))) == 3
 
 
 @pytest.mark.parametrize(

@@ -48,26 +48,32 @@ def die_at(owner: object, name: str, count: int) -> None:
     setattr(owner, name, counted)
 
 
-def killed_run(out: Path, owner: object, name: str, count: int) -> None:
+def killed_run(out: Path, kind: str, owner: object, name: str, count: int) -> None:
     die_at(owner, name, count)
-    run(out)
+    run(out, kind=kind)
 
 
-def main(folder: Path) -> None:
+POINTS: dict[str, list[tuple[object, str, int]]] = {
+    "tiny": [(os, "fsync", n) for n in (3, 8, 13, 20)]
+    + [(os, "replace", n) for n in (2, 4, 7)]
+    + [(torch.optim.AdamW, "step", n) for n in (1, 5, 10, 17)],
+    "duel": [(os, "fsync", 9), (os, "replace", 4), (torch.optim.AdamW, "step", 12), (torch.optim.SGD, "step", 9)],
+}
+
+
+def main(folder: Path, kind: str) -> None:
     torch.set_num_threads(1)
-    assert child(lambda: run(folder / "whole")) == 0
+    assert child(lambda: run(folder / "whole", kind=kind)) == 0
     wanted = (folder / "whole/model/model.safetensors").read_bytes()
     wanted_log = losses(folder / "whole")
-    points = [(os, "fsync", n) for n in (3, 8, 13, 20)] + [(os, "replace", n) for n in (2, 4, 7)]
-    points += [(torch.optim.AdamW, "step", n) for n in (1, 5, 10, 17)]
-    for owner, name, count in points:
-        out = folder / f"{name}-{count}"
-        status = child(lambda out=out, owner=owner, name=name, count=count: killed_run(out, owner, name, count))  # type: ignore[misc]
+    for owner, name, count in POINTS[kind]:
+        out = folder / f"{owner.__name__}.{name}-{count}"  # type: ignore[attr-defined]
+        status = child(lambda out=out, at=(owner, name, count): killed_run(out, kind, *at))  # type: ignore[misc]
         fresh = not (out / "config.yaml").exists()
-        again = child(lambda out=out, fresh=fresh: run(out, resume=not fresh))  # type: ignore[misc]
+        again = child(lambda out=out, fresh=fresh: run(out, resume=not fresh, kind=kind))  # type: ignore[misc]
         same = again == 0 and (out / "model/model.safetensors").read_bytes() == wanted and losses(out) == wanted_log
         litter = [path.name for path in out.rglob(".tmp-*")]
-        print(json.dumps({"point": f"{name} {count}", "status": status, "same": same, "litter": litter}))
+        print(json.dumps({"point": out.name, "status": status, "same": same, "litter": litter}))
 
 
 def losses(out: Path) -> list[object]:
@@ -76,4 +82,4 @@ def losses(out: Path) -> list[object]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lapcore.errors import CheckpointError
+from lapcore.models.base import Player
 from lapcore.training import RunConfig, TrainConfig, order
 from lapcore.training.ema import EMA
+from lapcore.training.learner import lr_at
 
 
 @given(count=st.integers(1, 40), batch=st.integers(1, 60), seed=st.integers(0, 2**63 - 1))
@@ -72,10 +75,24 @@ def test_average_of_weights() -> None:
 
 
 def test_schedule() -> None:
-    config = TrainConfig(lr=2.0, warmup=4, schedule="cosine")
-    assert [config.lr_at(step, 1000) for step in range(3)] == pytest.approx([0.5, 1.0, 1.5], rel=1e-4)
-    assert config.lr_at(500, 1000) == pytest.approx(1.0) and config.lr_at(999, 1000) < 1e-4
-    assert TrainConfig(lr=2.0, warmup=0, schedule="constant").lr_at(999, 1000) == 2.0
+    player = Player("model", (), lr=2.0, warmup=4)
+    assert [lr_at(player, step, 1000) for step in range(3)] == pytest.approx([0.5, 1.0, 1.5], rel=1e-4)
+    assert lr_at(player, 500, 1000) == pytest.approx(1.0) and lr_at(player, 999, 1000) < 1e-4
+    flat = dataclasses.replace(player, warmup=0, schedule="constant")
+    line = dataclasses.replace(player, warmup=0, schedule="linear")
+    assert lr_at(flat, 999, 1000) == 2.0 and lr_at(line, 250, 1000) == pytest.approx(1.5)
+
+
+def test_settings_of_players() -> None:
+    model = Player("critic", (), lr=0.1, turns=3, schedule="linear")
+    assert TrainConfig().player(model) == model
+    config = TrainConfig(lr=0.2, grad_clip=0.0, betas=[0.5, 0.9], players={"critic": {"lr": 0.3, "momentum": 0.5}})
+    found = config.player(model)
+    assert (found.lr, found.momentum, found.grad_clip, found.betas) == (0.3, 0.5, 0.0, (0.5, 0.9))
+    assert (found.turns, found.schedule, found.warmup) == (3, "linear", 100)
+    assert config.player(Player("generator", ())).lr == 0.2
+    with pytest.raises(ValueError, match="players: expected names among generator, got critic"):
+        config.check_player_names(["generator"])
 
 
 def test_steps_of_stages() -> None:
@@ -88,13 +105,33 @@ def test_steps_of_stages() -> None:
     [
         {"steps": 0}, {"steps": []}, {"steps": [0, 0]}, {"steps": [3, -1]}, {"steps": 2.5}, {"batch_size": 0},
         {"lr": 0}, {"lr": float("nan")}, {"lr": "fast"}, {"ema": 1}, {"betas": [0.9]}, {"betas": [0.9, 1.0]},
-        {"schedule": "linear"}, {"mixed_precision": "fp8"}, {"seed": -1}, {"seed": 2**63}, {"accumulate": 0},
+        {"schedule": "square"}, {"mixed_precision": "fp8"}, {"seed": -1}, {"seed": 2**63}, {"accumulate": 0},
         {"num_workers": -1}, {"grad_clip": -1.0}, {"flip": 1}, {"device": "gpu"}, {"log_every": True}, {"in_memory": 2},
+        {"players": {"critic": 1}}, {"players": ["critic"]},
     ],
 )  # fmt: skip
 def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: expected .* got "):
         TrainConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": 0},
+        {"turns": 0},
+        {"turns": 1.5},
+        {"optimizer": "lion"},
+        {"momentum": 1},
+        {"averaged": 1},
+        {"betas": [1, 0]},
+    ],
+)
+def test_wrong_settings_of_a_player_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"^players\.critic\.{next(iter(wrong))}: expected .* got "):
+        TrainConfig(players={"critic": wrong})
+    with pytest.raises(ValueError, match=r"^players\.critic: expected settings among optimizer, .* got 'speed'"):
+        TrainConfig(players={"critic": {"speed": 1}})
 
 
 def test_settings_survive_their_file(tmp_path: Path) -> None:

@@ -33,32 +33,37 @@ def python(*arguments: str) -> str:
     return str(out)
 
 
-def test_killed_at_any_moment_the_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    results = [json.loads(line) for line in python("-m", "tests.training.killed", str(tmp_path)).splitlines()]
-    assert len(results) == 11
+@pytest.mark.parametrize(("kind", "points"), [("tiny", 11), ("duel", 4)])
+def test_killed_at_any_moment_the_run_ends_in_the_same_bytes(kind: str, points: int, tmp_path: Path) -> None:
+    results = [json.loads(line) for line in python("-m", "tests.training.killed", str(tmp_path), kind).splitlines()]
+    assert len(results) == points
     for result in results:
         assert result == {"point": result["point"], "status": -9, "same": True, "litter": []}
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+LAUNCH = {
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"],
+}
+
+
+@pytest.mark.parametrize(("launcher", "kind"), [("torchrun", "tiny"), ("accelerate", "tiny"), ("torchrun", "duel")])
 @pytest.mark.usefixtures("one_thread")
-def test_two_processes_do_what_one_does(launcher: str, tmp_path: Path) -> None:
-    """Without batch norm and dropout, the weights are those of one process, and a resumed run's are its own."""
-    model = {"norm": False, "dropout": 0.0}
-    launch = {
-        "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-        "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"],
-    }[launcher]
-    options = json.dumps({"out": str(tmp_path / "two"), "model": model})
-    python(*launch, "-m", "tests.training.tiny", options)
-    run(tmp_path / "one", model=model)
+def test_two_processes_do_what_one_does(launcher: str, kind: str, tmp_path: Path) -> None:
+    """Batch norm included; without dropout, which each process draws for itself, the weights are those of one process."""
+    model = {"dropout": 0.0} if kind == "tiny" else {}
+    options = json.dumps({"out": str(tmp_path / "two"), "kind": kind, "model": model})
+    python(*LAUNCH[launcher], "-m", "tests.training.tiny", options)
+    run(tmp_path / "one", kind=kind, model=model)
     one, two = (safetensors.torch.load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
     # Adam's step is lr * m / sqrt(v): a gradient near 0 turns rounding into steps of up to lr, 17 times.
     for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-4)
+        torch.testing.assert_close(two[name], weight, rtol=5e-3, atol=1e-4)
     logged = [
-        [json.loads(line)["losses"]["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        [json.loads(line)["losses"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     ]
-    assert logged[0] == pytest.approx(logged[1], rel=1e-4)
-    assert [path.name for path in checkpoints(tmp_path / "two/checkpoints")][-1] == "step-00000017"
+    for mine, theirs in zip(*logged, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-3, abs=1e-5)
+    newest = checkpoints(tmp_path / "two/checkpoints")[-1].name
+    assert newest == {"tiny": "step-00000017", "duel": "step-00000011"}[kind]

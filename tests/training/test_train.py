@@ -134,7 +134,7 @@ def test_resume_of_nothing(tmp_path: Path) -> None:
 
 def test_resume_with_other_settings(whole: Path, tmp_path: Path) -> None:
     out = part_of(whole, tmp_path / "a", 12)
-    with pytest.raises(CheckpointError, match=r"train\.lr: 0\.001 in the run, 0\.5 now"):
+    with pytest.raises(CheckpointError, match=r"train\.lr: None in the run, 0\.5 now"):
         run(out, resume=True, lr=0.5)
     with pytest.raises(CheckpointError, match=r"model\.width: 4 in the run, 5 now"):
         run(out, resume=True, model={"width": 5})

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from lapcore.models.base import Player
+from lapcore.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from lapcore.training import TrainConfig, train
 
 SETTINGS: dict[str, Any] = {
@@ -55,8 +57,8 @@ class Tiny(nn.Module):
 
         def block() -> nn.Module:
             return nn.Sequential(
-                nn.Conv2d(3, width, 3, padding=1),
-                nn.BatchNorm2d(width) if norm else nn.Identity(),
+                nn.Conv2d(3, width, 3, padding=1, bias=not norm),
+                BatchNorm2d(width) if norm else nn.Identity(),
                 nn.ReLU(),
                 nn.Dropout(dropout),
                 nn.Conv2d(width, 3, 3, padding=1),
@@ -66,6 +68,9 @@ class Tiny(nn.Module):
 
     def training_stages(self) -> tuple[str, ...]:
         return ("coarse", "fine")
+
+    def players(self, stage: str) -> tuple[Player, ...]:
+        return (Player("model", (getattr(self, stage),)),)
 
     def set_stage(self, stage: str) -> list[nn.Parameter]:
         for name in self.training_stages():
@@ -99,13 +104,99 @@ class Tiny(nn.Module):
         (Path(folder) / "config.json").write_text(json.dumps(self.config))
 
 
-def tiny(**options: Any) -> Tiny:
+class Duel(nn.Module):
+    """One stage of two players: a generator, by SGD, that learns by its moving average, and a critic with two turns by AdamW.
+
+    The generator sits out while the critic's last word on its images was above `patience`.
+    """
+
+    image_size, channels, num_classes = 8, 3, None
+
+    def __init__(self, width: int = 4, norm: bool = True, patience: float = 2.0) -> None:
+        super().__init__()
+        self.config = {"width": width, "norm": norm, "patience": patience, "num_classes": None}
+        self.patience = patience
+        self.generator = nn.Sequential(
+            nn.Linear(4, width, bias=False), BatchNorm1d(width) if norm else nn.Identity(), nn.Linear(width, 192)
+        )
+        self.critic = nn.Sequential(
+            nn.Linear(192, width, bias=False),
+            BatchNorm1d(width) if norm else nn.Identity(),
+            nn.ReLU(),
+            nn.Linear(width, 1),
+        )
+
+    def training_stages(self) -> tuple[str, ...]:
+        return ("duel",)
+
+    def players(self, stage: str) -> tuple[Player, ...]:
+        return (
+            Player("critic", (self.critic,), lr=0.01, betas=(0.5, 0.9), turns=2, averaged=False, schedule="linear"),
+            Player(
+                "generator",
+                (self.generator,),
+                optimizer="sgd",
+                lr=0.05,
+                momentum=0.5,
+                schedule="constant",
+                plays=lambda means: means["fooled"] < self.patience,
+            ),
+        )
+
+    def set_stage(self, stage: str) -> list[nn.Parameter]:
+        self.train().requires_grad_(True)
+        return list(self.parameters())
+
+    def loss(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        stage: str | None = None,
+        seeds: Tensor | None = None,
+        player: str | None = None,
+    ) -> dict[str, Tensor]:
+        assert seeds is not None
+        mine, others = (self.generator, self.critic) if player == "generator" else (self.critic, self.generator)
+        assert all(p.requires_grad for p in mine.parameters())
+        assert not any(p.requires_grad for p in others.parameters())
+        drawn = self.generator(((seeds[:, None] >> torch.arange(0, 32, 8)) % 256).float() / 128 - 1)
+        if player == "generator":
+            fooled = self.critic(drawn).sigmoid().mean()
+            return {"loss": 1 - fooled, "fooled": fooled.detach()}
+        real, fake = self.critic(images.flatten(1)), self.critic(drawn)
+        accuracy = torch.cat([real > 0, fake < 0]).float().mean()
+        return {
+            "loss": nn.functional.softplus(-real).mean() + nn.functional.softplus(fake).mean(),
+            "accuracy": accuracy,
+        }
+
+    def sample(self, seeds: Tensor, labels: Tensor | None = None) -> Tensor:
+        return torch.as_tensor(self.generator(seeds[:, None].expand(-1, 4).float() / 8).view(-1, 3, 8, 8).tanh())
+
+    def save_pretrained(self, folder: Path) -> None:
+        Tiny.save_pretrained(self, folder)  # type: ignore[arg-type]
+
+
+MODELS: dict[str, type[nn.Module]] = {"tiny": Tiny, "duel": Duel}
+LEGS: dict[str, Any] = {"tiny": [9, 8], "duel": 11}
+
+
+def made(kind: str, **options: Any) -> nn.Module:
     torch.manual_seed(3)
-    return Tiny(**options)
+    return MODELS[kind](**options)
 
 
-def run(out: Path, resume: bool = False, model: dict[str, Any] | None = None, **settings: Any) -> Path:
-    return train(tiny(**(model or {})), Pictures(), TrainConfig(**{**SETTINGS, **settings}), out, resume=resume)
+def tiny(**options: Any) -> Tiny:
+    model = made("tiny", **options)
+    assert isinstance(model, Tiny)
+    return model
+
+
+def run(
+    out: Path, resume: bool = False, model: dict[str, Any] | None = None, kind: str = "tiny", **settings: Any
+) -> Path:
+    config = TrainConfig(**{**SETTINGS, "steps": LEGS[kind], **settings})
+    return train(made(kind, **(model or {})), Pictures(), config, out, resume=resume)
 
 
 if __name__ == "__main__":
