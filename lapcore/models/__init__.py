@@ -7,21 +7,27 @@ from pathlib import Path
 
 from lapcore.errors import CheckpointError
 from lapcore.models import saving
+from lapcore.models.autoencoder import Autoencoder
 from lapcore.models.base import ImageModel
 from lapcore.models.cvae import CVAE
 from lapcore.models.gated_pixelcnn import GatedPixelCNN
 from lapcore.models.hierarchical_vae import HierarchicalVAE
 from lapcore.models.lapcvae import LapCVAE
+from lapcore.models.pca import PCA
 from lapcore.models.pixelcnn import PixelCNN
 from lapcore.models.pixelcnn_pp import PixelCNNPlusPlus
 from lapcore.models.vae import VAE
 from lapcore.models.vaegan import VAEGAN
+from lapcore.models.vqvae import VQVAE
 
 __all__ = [
     "CVAE",
     "MODELS",
+    "PCA",
     "VAE",
     "VAEGAN",
+    "VQVAE",
+    "Autoencoder",
     "GatedPixelCNN",
     "HierarchicalVAE",
     "ImageModel",
@@ -39,6 +45,9 @@ MODELS: dict[str, type[ImageModel]] = {
         CVAE,
         VAEGAN,
         HierarchicalVAE,
+        VQVAE,
+        Autoencoder,
+        PCA,
         PixelCNN,
         GatedPixelCNN,
         PixelCNNPlusPlus,

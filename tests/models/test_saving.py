@@ -31,6 +31,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "hierarchical_vae": dict(
         image_size=9, latent=3, top_latent=2, code_hidden=5, widths=(4,), decoder_widths=(4,), hidden=8, num_classes=3,
     ),
+    "vqvae": dict(
+        image_size=9, codes=4, dim=3, hidden=4, blocks=1, prior_hidden=4, prior_layers=2, prior_embedding=2, num_classes=3,
+        decay=None, restart_after=None, beta=0.5, data_variance=0.1,
+    ),
+    "autoencoder": dict(image_size=9, latent=3, widths=(4,), decoder_widths=(4,), hidden=8),
+    "pca": dict(image_size=5, channels=1, latent=3, rank=7),
     "pixelcnn": dict(image_size=3, channels=1, hidden=4, layers=1, levels=4, embedding=2),
     "gated_pixelcnn": dict(image_size=3, hidden=4, layers=2, levels=4, head=5, num_classes=3),
     "pixelcnn_pp": dict(image_size=4, hidden=3, mixtures=2, resnets=1, dropout=0.1, num_classes=3),
