@@ -21,7 +21,8 @@ class Learner:
     """A player of a stage of `model`, with this run's settings.
 
     parameters: of the whole stage, of which only the player's own require gradients in its turn. alone: whether it is the
-    stage's only player, whose loss is asked for without its name, and logged so.
+    stage's only player, whose loss is asked for without its name, and logged so. A player without parameters, such as PCA's,
+    learns from what its loss sees; nothing is moved.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ class Learner:
         for part in parts:
             with self.accelerator.autocast():
                 losses = self.loss(part)
-            self._scaler.scale(losses["loss"].float() / len(parts)).backward()  # type: ignore[no-untyped-call]
+            if self.parameters:
+                self._scaler.scale(losses["loss"].float() / len(parts)).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 means[name] = means.get(name, 0) + value.detach().float() / len(parts)
         return means
@@ -94,7 +96,7 @@ class Learner:
 
     def _share_gradients(self) -> None:
         """Gradients become their means over processes, each of which has the same share of the batch."""
-        if self.accelerator.num_processes == 1:
+        if self.accelerator.num_processes == 1 or not self.parameters:
             return
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         whole = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="mean")
@@ -107,6 +109,8 @@ class Learner:
         return dict(zip(means, values.tolist(), strict=True))
 
     def _move(self) -> None:
+        if not self.parameters:
+            return
         self._scaler.unscale_(self.optimizer)
         if self.player.grad_clip:
             nn.utils.clip_grad_norm_(self.parameters.values(), self.player.grad_clip)
@@ -142,7 +146,7 @@ def _optimizer(player: Player, parameters: Mapping[str, Tensor], weight_decay: f
         {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    filled = [group for group in groups if group["params"]]
+    filled = [group for group in groups if group["params"]] or groups[:1]
     if player.optimizer == "sgd":
         return torch.optim.SGD(filled, player.lr, player.momentum, fused=True)
     return torch.optim.AdamW(filled, player.lr, player.betas, fused=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lapcore.models import ImageModel
+from lapcore.models import ImageModel, load_model
+from lapcore.training import TrainConfig, train
+from tests.training.tiny import Pictures
 
 CLOSE = {"rtol": 0.0, "atol": 2e-5}
 """Pixels of two batch shapes: a few hundred float32 roundings of values near 1."""
@@ -40,6 +43,19 @@ def train_by_hand(
             optimizers[player.name].zero_grad()
         history.append(said)
     return history
+
+
+def assert_trains(model: Any, folder: Path, steps: int = 3, labelled: bool = False) -> None:
+    """Through the loop that `lapcore train` runs: all weights move, and the run's model is the one that was trained."""
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    config = TrainConfig(steps=[steps] * len(model.training_stages()), batch_size=8, num_workers=0, log_every=1)
+    out = train(model, Pictures(size=model.image_size), config, folder / "run")
+    for name, _ in model.named_parameters():
+        assert not torch.equal(model.state_dict()[name], before[name]), name
+    seeds, labels = torch.arange(2), torch.tensor([0, 1]) if labelled else None
+    assert torch.equal(load_model(out).sample(seeds, labels), model.sample(seeds, labels))
+    lines = (folder / "run/log.jsonl").read_text().splitlines()
+    assert len(lines) == steps * len(model.training_stages())
 
 
 def turn(model: Any, images: Tensor, labels: Tensor | None, stage: str, player: str) -> dict[str, Tensor]:

@@ -160,6 +160,11 @@ def test_interpolation_starts_and_ends_at_the_reconstructions() -> None:
 
 
 @pytest.mark.parametrize("linear", [False, True])
+def test_trains_through_the_loop(linear: bool, tmp_path: Path) -> None:
+    shared.assert_trains(small(image_size=8, linear=linear), tmp_path)
+
+
+@pytest.mark.parametrize("linear", [False, True])
 def test_a_saved_model_comes_back_the_same(linear: bool, tmp_path: Path) -> None:
     shared.assert_comes_back_the_same(warmed(linear=linear), tmp_path / "m")
 

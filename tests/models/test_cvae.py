@@ -107,6 +107,10 @@ def test_labels_come_to_be_used() -> None:
     assert ((drawn > 0) == (labels == 1)).all()
 
 
+def test_trains_through_the_loop(tmp_path: Path) -> None:
+    shared.assert_trains(small(image_size=8, num_classes=2), tmp_path, labelled=True)
+
+
 @pytest.mark.parametrize("options", [{}, {"attributes": NAMES, "prior": "standard"}])
 def test_a_saved_model_comes_back_the_same(options: dict[str, Any], tmp_path: Path) -> None:
     model = warmed(**options)

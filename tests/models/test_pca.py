@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 import lapcore
+from lapcore.data.images import to_model_range
 from lapcore.models.autoencoding import PRIOR
 from lapcore.models.pca import PCA
 from lapcore.nn.blocks import IMAGE_LOGVAR
 from tests.models import autoencoders as shared
 from tests.models.autoencoders import CLOSE, images_of, numpy
+from tests.training.tiny import Pictures
 
 
 def data(count: int = 60) -> Tensor:
@@ -138,6 +140,17 @@ def test_operations_on_images() -> None:
     difference = model.reconstruct(images)[has].mean(0) - model.reconstruct(images)[~has].mean(0)
     moved = model.shift(images, model.attribute_vector(images, has)) - model.reconstruct(images)
     torch.testing.assert_close(moved[0], difference, **CLOSE)
+
+
+def test_trains_through_the_loop(tmp_path: Path) -> None:
+    """21 steps of 8 are 8 passes over the 21 images: the estimate is that of the set."""
+    model = PCA(4, 3, latent=3, rank=48)
+    shared.assert_trains(model, tmp_path, steps=21)
+    mean, axes, variances, across = reference(to_model_range(Pictures(size=4).images))
+    np.testing.assert_allclose(numpy(model.subspace.mean), mean, atol=1e-5)
+    np.testing.assert_allclose(np.abs((numpy(model.subspace.axes[:3]) * axes).sum(1)), 1, atol=1e-4)
+    np.testing.assert_allclose(numpy(model._variances()[0]), variances, rtol=1e-3)
+    assert model._variances()[1].item() == pytest.approx(across, rel=1e-3)
 
 
 def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 import lapcore
 from lapcore.models import VAE
 from lapcore.models.vae import POSTERIOR
+from tests.models.autoencoders import assert_trains
 
 CLOSE = {"rtol": 0.0, "atol": 2e-5}
 
@@ -133,6 +135,10 @@ def test_interpolation_starts_and_ends_at_the_reconstructions() -> None:
     assert line.shape == (4, *a.shape)
     torch.testing.assert_close(line[0], model.reconstruct(a), **CLOSE)
     torch.testing.assert_close(line[-1], model.reconstruct(b), **CLOSE)
+
+
+def test_trains_through_the_loop(tmp_path: Path) -> None:
+    assert_trains(small(image_size=8), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,12 @@ def test_interpolation_and_attribute_vectors() -> None:
     np.testing.assert_allclose(numpy(vector), codes[[0, 2, 3]].mean(0) - codes[[1, 4]].mean(0), atol=1e-5)
     shifted = model.shift(images, -2 * vector)
     torch.testing.assert_close(shifted, model.decode(model.encode(images)[0] - 2 * vector), **CLOSE)
+
+
+def test_trains_through_the_loop(tmp_path: Path) -> None:
+    shared.assert_trains(small(image_size=8), tmp_path)
+    lines = [json.loads(line)["losses"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert {"encoder_kl", "decoder_plays", "critic_plays", "critic_accuracy"} <= lines[0].keys()
 
 
 def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:

@@ -189,6 +189,10 @@ def test_reconstruction_interpolation_and_arithmetic() -> None:
     torch.testing.assert_close(model.shift(a, 0 * vector), model.reconstruct(a), **CLOSE)
 
 
+def test_trains_through_the_loop(tmp_path: Path) -> None:
+    shared.assert_trains(small(num_classes=2), tmp_path, labelled=True)
+
+
 def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
     shared.assert_comes_back_the_same(trained(), tmp_path / "m")
 
