@@ -10,9 +10,12 @@ from lapcore.models import saving
 from lapcore.models.autoencoder import Autoencoder
 from lapcore.models.base import ImageModel
 from lapcore.models.cvae import CVAE
+from lapcore.models.dcgan import DCGAN
+from lapcore.models.gan import GAN
 from lapcore.models.gated_pixelcnn import GatedPixelCNN
 from lapcore.models.hierarchical_vae import HierarchicalVAE
 from lapcore.models.lapcvae import LapCVAE
+from lapcore.models.lapgan import LAPGAN
 from lapcore.models.pca import PCA
 from lapcore.models.pixelcnn import PixelCNN
 from lapcore.models.pixelcnn_pp import PixelCNNPlusPlus
@@ -22,6 +25,9 @@ from lapcore.models.vqvae import VQVAE
 
 __all__ = [
     "CVAE",
+    "DCGAN",
+    "GAN",
+    "LAPGAN",
     "MODELS",
     "PCA",
     "VAE",
@@ -41,6 +47,9 @@ MODELS: dict[str, type[ImageModel]] = {
     model.name: model
     for model in (
         LapCVAE,
+        LAPGAN,
+        GAN,
+        DCGAN,
         VAE,
         CVAE,
         VAEGAN,

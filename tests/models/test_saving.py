@@ -21,6 +21,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
         image_size=13, levels=2, latent=6, band_latent=(2, 3), widths=(4,), band_width=4, hidden=8, num_classes=3,
         variance="channel", kl_weight=(1.0, 2.0, 0.5),
     ),
+    "lapgan": dict(
+        image_size=13, sizes=(3, 9, 13), networks="modern", latent=3, width=(2, 3), critic_width=2, num_classes=3, loss="wgan-gp",
+        penalty_weight=5.0,
+    ),
+    "gan": dict(image_size=5, channels=1, networks="goodfellow", latent=3, hidden=(4, 5), critic_hidden=(4,), loss="hinge"),
+    "dcgan": dict(image_size=9, latent=3, width=2, norm="spectral", num_classes=3, class_head=True),
     "cvae": dict(
         image_size=9, latent=3, widths=(4,), decoder_widths=(4,), hidden=8, num_classes=3, prior="standard", kl_weight=0.5,
     ),
@@ -151,7 +157,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "config cut": (lambda f: (f / "config.json").write_text('{"model": "va'), "config.json: not valid JSON"),
     "config binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json: not valid JSON"),
     "config list": (lambda f: (f / "config.json").write_text("[1]"), "config.json: expected a JSON object, got list"),
-    "other model": (edit_config(model="gan"), "config.json: expected a model .*got 'gan'"),
+    "other model": (edit_config(model="glow"), "config.json: expected a model .*got 'glow'"),
     "no model": (edit_config(model=None), "config.json: expected a model"),
     "setting": (edit_config(depth=3), "saved with other settings"),
     "cut": (truncate(-5000), "model.safetensors: damaged"),

@@ -1,0 +1,112 @@
+"""The generators and critics of LAPGAN's finer levels: of a band, given the low-pass image that it refines."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lapcore.nn.adversarial import CriticHead, Verdict
+from lapcore.nn.blocks import Size
+from lapcore.nn.condition import Condition
+from lapcore.nn.dcgan import DCGANCritic, Planes
+from lapcore.nn.dense import DEVIATION
+
+SMALLEST_VALID = 9
+"""Smallest side that a 5x5 convolution and one of stride 2 leave something of without padding."""
+
+
+class BandGenerator(nn.Module):
+    """The paper's: [noise plane, low-pass, label plane] -> 7x7 convolution, ReLU, 7x7, ReLU, 5x5 to the band.
+
+    noise: (N, 1, H, W), low: (N, C, H, W), labels as the condition has them -> (N, C, H, W). The layers' unit is
+    `lapcore.nn.dense.DEVIATION`. Source: Denton et al. 2015.
+    """
+
+    def __init__(self, channels: int, size: Size, width: int, condition: Condition) -> None:
+        super().__init__()
+        self.planes = Planes(condition, size)
+        self.layers = nn.Sequential(
+            nn.Conv2d(1 + channels + self.planes.extra, width, 7, padding=3),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 7, padding=3),
+            nn.ReLU(),
+            nn.Conv2d(width, channels, 5, padding=2),
+        )
+
+    def forward(self, noise: Tensor, low: Tensor, labels: Tensor | None) -> Tensor:
+        band: Tensor = self.layers(self.planes(labels, noise, low / DEVIATION))
+        return DEVIATION * band
+
+
+class BandCritic(nn.Module):
+    """The paper's: band + low-pass, label plane -> 5x5 convolution, ReLU, 5x5 of stride 2, ReLU, dropout 0.5, linear.
+
+    Convolutions are without padding, except, ours, on sides below `SMALLEST_VALID`. Shapes as in `BandGenerator`; classes: of
+    AC-GAN's head. Source: Denton et al. 2015.
+    """
+
+    def __init__(self, channels: int, size: Size, width: int, condition: Condition, classes: int | None = None) -> None:
+        super().__init__()
+        self.planes = Planes(condition, size)
+        padding = 0 if min(size) >= SMALLEST_VALID else 2
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels + self.planes.extra, width, 5, padding=padding),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 5, stride=2, padding=padding),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.5),
+        )
+        height, breadth = ((side - 4 + 2 * padding - 5 + 2 * padding) // 2 + 1 for side in size)
+        self.head = CriticHead(width * height * breadth, classes)
+
+    def forward(self, band: Tensor, low: Tensor, labels: Tensor | None) -> Verdict:
+        verdict: Verdict = self.head(self.layers(self.planes(labels, (band + low) / DEVIATION)))
+        return verdict
+
+
+class ModernBandGenerator(nn.Module):
+    """Ours: the inputs of `BandGenerator` through a small U-Net, once down to half size and back, with leaky ReLU.
+
+    Without norms: what is drawn for an image then depends on no running statistics, and the low-pass image, whose brightness
+    and contrast the band has to fit, is not normalised away.
+    """
+
+    def __init__(self, channels: int, size: Size, width: int, condition: Condition) -> None:
+        super().__init__()
+        self.size = size
+        self.planes = Planes(condition, size)
+        self.enter = nn.Conv2d(1 + channels + self.planes.extra, width, 3, padding=1)
+        self.down = nn.Conv2d(width, 2 * width, 5, stride=2, padding=2)
+        self.middle = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
+        self.up = nn.ConvTranspose2d(2 * width, width, 5, stride=2, padding=2)
+        self.join = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.leave = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, noise: Tensor, low: Tensor, labels: Tensor | None) -> Tensor:
+        fine = _leaky(self.enter(self.planes(labels, noise, low)))
+        coarse = _leaky(self.middle(_leaky(self.down(fine))))
+        up = _leaky(self.up(coarse, output_size=list(self.size)))
+        band: Tensor = self.leave(_leaky(self.join(torch.cat([fine, up], 1))))
+        return band
+
+
+class ModernBandCritic(nn.Module):
+    """Ours: DCGAN's critic with spectral norm, of band + low-pass and the low-pass beside it, to which the band has to fit.
+
+    Spectral norm keeps the scores smooth whatever the loss, and judges each image by itself: batch norm would tell real from
+    drawn by the statistics of a batch, and does not go with a gradient penalty.
+    """
+
+    def __init__(self, channels: int, size: Size, width: int, condition: Condition, classes: int | None = None) -> None:
+        super().__init__()
+        self.critic = DCGANCritic(2 * channels, size, width, "spectral", condition, classes)
+
+    def forward(self, band: Tensor, low: Tensor, labels: Tensor | None) -> Verdict:
+        verdict: Verdict = self.critic(torch.cat([band + low, low], 1), labels)
+        return verdict
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
