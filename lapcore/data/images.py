@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".gif")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+"""Pillow's names of these. A file of any other, whatever its name, is not opened: PostScript, say, is a program."""
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -45,20 +48,22 @@ def decode(data: bytes, name: str, channels: int, *, convert: bool = False) -> N
     `convert=True`, else it is a DataError. More than 8 bits per channel is always one.
     """
     module = require("PIL.Image", "data")
-    ops = require("PIL.ImageOps", "data")
     if not data:
         raise DataError(f"{name}: the file is empty")
     try:
-        with module.open(io.BytesIO(data)) as image:
+        with module.open(io.BytesIO(data), formats=_FORMATS) as image:
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            deep = _is_deep(image)
             image.load()
-            image = ops.exif_transpose(image)
+            image = _upright(image)
     except module.UnidentifiedImageError as error:
         raise DataError(f"{name}: not a readable image: of no known format, or damaged at its start") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise DataError(f"{name}: not a readable image: {error}") from error
     if frames > 1:
         raise DataError(f"{name}: expected one picture, got {frames} frames")
+    if deep:
+        raise DataError(f"{name}: expected 8 bits per channel, got 16")
     array = np.asarray(_to_mode(_simplify(image), name, channels, convert))
     return array.reshape(*array.shape[:2], channels)
 
@@ -133,6 +138,28 @@ def from_array(array: NDArray[np.uint8]) -> Image.Image:
     """uint8 (H, W, C), C = 1 or 3, as a Pillow image."""
     image: Image.Image = require("PIL.Image", "data").fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     return image
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether a colour picture, not loaded yet, has more than 8 bits per channel, which Pillow would cut off in silence."""
+    if image.mode[0] in "IF":
+        return False
+    layouts = [tile.args for tile in image.tile]
+    if image.format == "PNG":
+        return any(";16" in layout for layout in layouts)
+    if image.format == "PPM":
+        return any(isinstance(layout, tuple) and layout[1] > 255 for layout in layouts)
+    bits_per_sample = 258
+    return bool(image.format == "TIFF" and max(image.tag_v2.get(bits_per_sample, (1,))) > 8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The camera's orientation mark applied; a mark that cannot be read turns nothing."""
+    try:
+        upright: Image.Image = require("PIL.ImageOps", "data").exif_transpose(image)
+        return upright
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return image
 
 
 def _simplify(image: Image.Image) -> Image.Image:

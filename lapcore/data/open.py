@@ -68,7 +68,7 @@ def open_images(
     Raises DataError, naming the file, for what is missing, empty, damaged, cut short, or of the wrong size, type or
     channels; ValueError for wrong arguments. Deterministic: items come in sorted (folders, zips, tars) or stored order.
     """
-    _check_arguments(size, channels, resize, crops_per_image)
+    _check_arguments(size, channels, resize, crops_per_image, seed)
     _check_attributes(attributes)
     source = _open_source(path, channels, convert)
     if isinstance(source, ArraySource) and size is not None and resize in ("none", "random_crop"):
@@ -98,7 +98,7 @@ def open_images(
     return dataset
 
 
-def _check_arguments(size: int | None, channels: int, resize: str, crops_per_image: int) -> None:
+def _check_arguments(size: int | None, channels: int, resize: str, crops_per_image: int, seed: int) -> None:
     check_channels(channels)
     if resize not in RESIZES:
         raise ValueError(f"resize: expected one of {', '.join(RESIZES)}, got {resize!r}")
@@ -108,6 +108,8 @@ def _check_arguments(size: int | None, channels: int, resize: str, crops_per_ima
         raise ValueError(f"resize: {resize!r} needs a size")
     if crops_per_image < 1 or (crops_per_image > 1 and resize != "random_crop"):
         raise ValueError(f"crops_per_image: expected 1, or more with resize='random_crop', got {crops_per_image}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: expected 0 to 2**64 - 1, got {seed}")
 
 
 def _check_attributes(attributes: Sequence[str] | None) -> None:

@@ -39,7 +39,7 @@ def _random_crop(image: NDArray[np.uint8], size: int, name: str, seed: int, inde
     height, width = image.shape[:2]
     if min(height, width) < size:
         raise DataError(f"{name}: expected at least {size}x{size} to crop from, got {height}x{width} (rows x columns)")
-    draw = np.random.Generator(np.random.Philox(key=[seed % 2**64, index]))
+    draw = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
     top, left = draw.integers(height - size + 1), draw.integers(width - size + 1)
     return image[top : top + size, left : left + size]
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +141,95 @@ def test_random_crops(photographs: Path) -> None:
 def test_too_small_for_a_crop(photographs: Path) -> None:
     with pytest.raises(DataError, match=r"1\.png: expected at least 34x34 .* got 50x33"):
         open_images(photographs, size=34, resize="random_crop", verify=True)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def deep_png(channels: int, kind: int) -> bytes:
+    """16 bits per channel, which Pillow reads and does not write."""
+    rows = np.arange(2 * 2 * channels, dtype=">u2").reshape(2, -1) * 4000
+    header = struct.pack(">IIBBBBB", 2, 2, 16, kind, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def deep_tiff() -> bytes:
+    """2x2 pixels of three channels of 16 bits."""
+    values = {256: (3, 2), 257: (3, 2), 258: (3, 16), 259: (3, 1), 262: (3, 2), 273: (4, 0), 277: (3, 3), 279: (4, 24)}
+    pixels_at = 8 + 2 + 12 * len(values) + 4
+    fields = []
+    for tag, (kind, value) in values.items():
+        value = pixels_at + 6 if tag == 273 else pixels_at if tag == 258 else value
+        fields.append(struct.pack("<HHII", tag, kind, 3 if tag == 258 else 1, value))
+    head = b"II*\0" + struct.pack("<IH", 8, len(fields)) + b"".join(fields) + bytes(4)
+    return head + struct.pack("<3H", 16, 16, 16) + bytes(range(24))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("rgb.png", deep_png(3, 2)),
+        ("rgba.png", deep_png(4, 6)),
+        ("grey_alpha.png", deep_png(2, 4)),
+        ("grey.png", deep_png(1, 0)),
+        ("raw.ppm", b"P6\n2 2\n65535\n" + bytes(24)),
+        ("raw_10_bits.ppm", b"P6\n2 2\n1023\n" + bytes(24)),
+        ("plain.ppm", b"P3\n1 1\n65535\n1 2 3\n"),
+        ("colour.tif", deep_tiff()),
+    ],
+)
+def test_more_than_8_bits_per_channel_is_an_error(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with Image.open(tmp_path / name) as whole:
+        whole.load()
+    for convert in (False, True):
+        with pytest.raises(DataError, match=rf"{name}: expected 8 bits per channel"):
+            read_image(tmp_path / name, convert=convert)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.ppm", "a.tif", "a.gif"])
+def test_kinds_of_files(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (3, 2), (255, 0, 0)).save(tmp_path / name)
+    red = read_image(tmp_path / name)
+    assert red.shape == (3, 2, 3) and (red.float() - torch.tensor([255.0, 0, 0])[:, None, None]).abs().max() < 5
+
+
+def test_a_ppm_of_fewer_values_is_spread(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6\n1 1\n100\n" + bytes([100, 50, 0]))
+    assert read_image(tmp_path / "a.ppm").flatten().tolist() == [255, 128, 0]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_an_orientation_mark_that_cannot_be_read_turns_nothing(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", image := noise(3, 4, 6))
+    data = (tmp_path / "a.png").read_bytes()
+    for exif in (b"\0\x08\0\x02\x01\x12\0\x03", b"", b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        (tmp_path / "b.png").write_bytes(data[:33] + chunk(b"eXIf", exif) + data[33:])
+        assert read_image(tmp_path / "b.png").equal(image)
+
+
+def test_no_other_program_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands PostScript, by whatever name, to Ghostscript."""
+    ghostscript = tmp_path / "bin" / "gs"
+    ghostscript.parent.mkdir()
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(ghostscript.parent), prepend=os.pathsep)
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n")
+    with pytest.raises(DataError, match="no known format"):
+        read_image(tmp_path / "x.png")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_seeds_of_crops_all_differ(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", noise(3, 64, 64))
+    crops = []
+    for seed in (0, 1, 2**53, 2**53 + 1, 2**63, 2**63 + 1, 2**64 - 1):
+        dataset = open_images(tmp_path / "a.png", size=8, resize="random_crop", crops_per_image=8, seed=seed)
+        crops.append(torch.stack([dataset[index][0] for index in range(8)]))
+    assert all(not crops[i].equal(crops[j]) for i in range(len(crops)) for j in range(i))
+    for seed in (-1, 2**64):
+        with pytest.raises(ValueError, match="seed: expected 0 to"):
+            open_images(tmp_path / "a.png", seed=seed)
