@@ -85,7 +85,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-WORDS = {"log_likelihood": "say how likely an image is"}
+WORDS = {
+    "log_likelihood": "say how likely an image is",
+    "elbo": "bound how likely an image is",
+    "decompose": "take an image apart into levels",
+}
 """What methods do, where their names do not say it."""
 
 

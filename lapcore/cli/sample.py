@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> None:
     meaning = "images with classes or attributes: seed s takes those of the (s mod n)-th of n images"
     parser.add_argument("--like", type=Path, metavar="DATA", help=meaning)
     meaning = "scales the noise of a model that takes it: one number, or one a level from the finest on; 0 draws none"
-    parser.add_argument("--temperature", type=_numbers, metavar="T[,T...]", help=meaning)
+    parser.add_argument("--temperature", type=temperatures, metavar="T[,T...]", help=meaning)
     meaning = "a picture whose coarse part all samples keep: of the model's size, or of that of level --from-level"
     parser.add_argument("--coarse", type=Path, metavar="IMAGE", help=meaning)
     meaning = "with --coarse: the level that is kept, 1 for half the size; finer detail is drawn"
@@ -123,7 +123,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _numbers(text: str) -> float | list[float]:
+def temperatures(text: str) -> float | list[float]:
     parts = text.split(",")
     if not all(_is_number(part) and float(part) >= 0 for part in parts):
         raise ArgumentTypeError(f"expected numbers from 0, such as 0.7 or 0.5,1,1, got {text!r}")

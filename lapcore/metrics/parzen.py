@@ -7,15 +7,17 @@ images in [0, 1], as the published tables have them: another range moves the res
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from lapcore.metrics.samples import draw_samples
 from lapcore.nn.haar import haar_merge as haar_merge
 from lapcore.nn.haar import haar_split as haar_split
 from lapcore.ops.parzen import parzen_log_likelihood
-from lapcore.sampling import Sampler, sample_blocks
+from lapcore.sampling import Sampler
 
 SIGMAS = tuple(10 ** (i / 9 - 1) for i in range(10))
 """Ten from 0.1 to 1, evenly spaced by their logarithm."""
@@ -88,26 +90,97 @@ def evaluate_parzen(
     samples: int = 10_000,
     seed: int = 0,
     batch: int = 64,
+    labels: Tensor | None = None,
     on_images: Callable[[int], None] = lambda count: None,
 ) -> dict[str, dict[str, float]]:
     """`parzen` of uint8 images (N, C, H, W) under samples of a model: {"parzen": ...}.
 
-    The samples are the images that `lapcore sample` writes for seeds `seed` to `seed + samples - 1` at this `batch`; where the
-    model has classes, one of each in turn. All are compared in [0, 1], as uint8 / 255, on the model's device.
-    `on_images(n)` is called as samples are drawn. Errors: ValueError, TypeError naming the argument.
+    The samples are those of `draw_samples`, which explains seed, batch, labels and on_images. All are compared in [0, 1], as
+    uint8 / 255, on the model's device. Errors: ValueError, TypeError naming the argument.
     """
-    for name, images in (("test", test), ("validation", validation)):
-        if images.dtype != torch.uint8:
-            raise TypeError(f"{name}: expected uint8, got {images.dtype}")
-    if samples < 1:
-        raise ValueError(f"samples: expected at least 1, got {samples}")
-    labels = None if model.num_classes is None else range(model.num_classes)
-    drawn = []
-    for _, images in sample_blocks(model, [range(seed, seed + samples)], labels=labels, batch=batch):
-        drawn.append(images)
-        on_images(len(images))
-    unit = [images.to(model.device) / 255 for images in (test, validation, torch.cat(drawn))]
+    _check_pictures(test=test, validation=validation)
+    drawn = draw_samples(model, samples, seed=seed, batch=batch, labels=labels, on_images=on_images)
+    unit = [unit_range(images, model.device) for images in (test, validation, drawn)]
     return {"parzen": parzen(unit[0], unit[1], unit[2])}
+
+
+def evaluate_multiscale_parzen(
+    model: Any,
+    test: Tensor,
+    validation: Tensor,
+    drawn: Tensor,
+    *,
+    details: int = 100,
+    seed: int = 0,
+    labels: Tensor | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """`multiscale_parzen` of uint8 images (N, C, H, W) under a model with levels: {"multiscale_parzen": ...}.
+
+    The split is applied as often as the model's pyramid halves exactly. The coarsest low is that of `drawn`, samples of the model,
+    uint8 (M, C, H, W). The details of a low are drawn by `details` seeds from `seed` on, the same for every image, with
+    `draw_details` where the model has it, as LAPGAN. Elsewhere, as for LapCVAE, whose levels are blurred, they are those of samples
+    that keep the level of the model's pyramid which the low's own picture has, every pixel repeated: a function of the low alone.
+
+    labels: as in `draw_samples`, which also says what None is. options: of the model's `sample`.
+    Returns what `multiscale_parzen` does, and numbers of "samples" and of "details".
+    Errors: ValueError, TypeError naming the argument. Deterministic, as the model is.
+    """
+    _check_pictures(test=test, validation=validation, drawn=drawn)
+    if details < 1:
+        raise ValueError(f"details: expected at least 1, got {details}")
+    levels, draw = halving_levels(model), details_of(model, torch.arange(seed, seed + details), labels, options)
+    low = unit_range(drawn, model.device)
+    for _ in range(levels):
+        low, _high = haar_split(low)
+    found = multiscale_parzen(unit_range(test, model.device), unit_range(validation, model.device), low, draw)
+    return {"multiscale_parzen": found | {"samples": len(drawn), "details": details}}
+
+
+def halving_levels(model: Any) -> int:
+    """How many levels of the pyramid of a model with `decompose` halve the image's sides exactly; ValueError for none."""
+    blank = torch.zeros(1, model.channels, model.image_size, model.image_size, device=model.device)
+    sizes = [tuple(image.shape[2:]) for image in model.decompose(blank).images]
+    levels = 0
+    while levels + 1 < len(sizes) and all(side << levels + 1 == model.image_size for side in sizes[levels + 1]):
+        levels += 1
+    if levels == 0:
+        raise ValueError(f"model: expected a pyramid whose finest level halves {model.image_size} exactly, got {sizes}")
+    return levels
+
+
+def details_of(
+    model: Any, seeds: Tensor, labels: Tensor | None = None, options: Mapping[str, Any] | None = None
+) -> Draw:
+    """What `multiscale_parzen` draws from a model with levels, see `evaluate_multiscale_parzen`. seeds: int64 (M,)."""
+    if labels is None and model.num_classes is not None:
+        labels = torch.arange(model.num_classes)
+    chosen = None if labels is None else labels[seeds % len(labels)].to(model.device)
+    seeds = seeds.to(model.device)
+
+    def draw(level: int, low: Tensor) -> Tensor:
+        times = 2 ** (level + 1)
+        picture = 2 * (low / times).repeat_interleave(times, 2).repeat_interleave(times, 3) - 1
+        coarse = model.decompose(picture).images[level + 1]
+        image = (model.sample(seeds, chosen, coarse=coarse, from_level=level + 1, **(options or {})) + 1) / 2
+        for _ in range(level):
+            image, _high = haar_split(image)
+        return haar_split(image)[1]
+
+    if hasattr(model, "draw_details"):
+        return lambda level, low: cast(Tensor, model.draw_details(level, low, seeds, chosen))
+    return draw
+
+
+def unit_range(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 as float32 in [0, 1], on a device."""
+    return images.to(device) / 255
+
+
+def _check_pictures(**images: Tensor) -> None:
+    for name, those in images.items():
+        if those.dtype != torch.uint8:
+            raise TypeError(f"{name}: expected uint8, got {those.dtype}")
 
 
 def _log_likelihoods(name: str, images: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
