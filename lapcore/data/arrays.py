@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lapcore.errors import DataError
 
+MOST_CLASSES = 1_000_000
 CIFAR_BATCH = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?")
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGE_KEYS = ("images", "image", "x", "x_train", "data", "arr_0")
@@ -124,7 +125,14 @@ def as_images(array: NDArray[Any], path: Path, channels: int) -> NDArray[np.uint
 def as_labels(labels: NDArray[Any], count: int, path: Path) -> NDArray[np.int64]:
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer) or int(labels.min(initial=0)) < 0:
         raise DataError(f"{path}: expected {count} labels, integers from 0, got {labels.dtype} {labels.shape}")
+    check_class_number(int(labels.max(initial=0)), str(path))
     return labels.astype(np.int64)
+
+
+def check_class_number(largest: int, where: str) -> None:
+    """Every number up to the largest becomes a class, which identifiers are not meant to."""
+    if largest >= MOST_CLASSES:
+        raise DataError(f"{where}: expected labels that number classes, below {MOST_CLASSES}, got {largest}")
 
 
 def _first_nan(array: NDArray[Any]) -> str:
@@ -132,12 +140,14 @@ def _first_nan(array: NDArray[Any]) -> str:
 
 
 def open_idx(path: Path, *, channels: int) -> ArraySource:
-    """IDX (MNIST's format); labels come from the file beside it whose name says `labels` and `idx1`, if it is there."""
+    """IDX (MNIST's format); labels come from the file beside it whose name says `labels` and `idx1`, also .gz, if it is there."""
     images = as_images(_read_idx(path), path, channels)
-    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1"))
-    if beside == path or not beside.exists():
+    plain = path.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
+    beside = [path.with_name(name) for name in (plain, f"{plain}.gz") if path.with_name(name) != path]
+    labels = next((file for file in beside if file.exists()), None)
+    if labels is None:
         return ArraySource(images, None, path)
-    return ArraySource(images, as_labels(_read_idx(beside), len(images), beside), path)
+    return ArraySource(images, as_labels(_read_idx(labels), len(images), labels), path)
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:

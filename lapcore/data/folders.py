@@ -53,13 +53,22 @@ def open_picture(path: Path, *, channels: int, convert: bool) -> EncodedSource:
 def open_zip(path: Path, *, channels: int, convert: bool) -> EncodedSource:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member.filename for member in archive.infolist() if not member.is_dir()]
+            stored = [member.filename for member in archive.infolist() if not member.is_dir()]
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a readable zip: {error}") from error
+    # Some programs of Windows part folders by its own sign, against the format.
+    members = {name.replace("\\", "/"): name for name in stored}
     names, labels, classes = arrange(members, str(path))
     found = find_table(members, names)
-    table = found and Table(f"{path}:{found[0]}", found[1], partial(ZipReader(path, [found[0]]).read, 0))
-    return EncodedSource(ZipReader(path, names), labels, classes, channels=channels, convert=convert, table=table)
+    table = found and Table(f"{path}:{found[0]}", found[1], partial(ZipReader(path, [members[found[0]]]).read, 0))
+    return EncodedSource(
+        ZipReader(path, [members[name] for name in names]),
+        labels,
+        classes,
+        channels=channels,
+        convert=convert,
+        table=table,
+    )
 
 
 def is_picture(name: str) -> bool:
@@ -92,12 +101,7 @@ def arrange(names: Iterable[str], where: str) -> tuple[list[str], list[int], tup
     one class.
     """
     names = list(names)
-    sheets = {
-        str(PurePosixPath(name).with_name(SHEET))
-        for name in names
-        if PurePosixPath(name).name in (SAMPLING, RECONSTRUCTION)
-    }
-    pictures = sorted(name for name in names if is_picture(name) and name not in sheets)
+    pictures = _pictures(names)
     if not pictures:
         other = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
         seen = ", ".join(f"{count} x {suffix}" for suffix, count in other.most_common(4)) or "nothing"
@@ -113,6 +117,16 @@ def arrange(names: Iterable[str], where: str) -> tuple[list[str], list[int], tup
     classes = sorted({owner for owner in owners if owner is not None})
     label = {name: index for index, name in enumerate(classes)}
     return pictures, [label[owner] for owner in owners if owner is not None], tuple(classes)
+
+
+def has_pictures(names: Sequence[str]) -> bool:
+    return bool(_pictures(names))
+
+
+def _pictures(names: Sequence[str]) -> list[str]:
+    records = (PurePosixPath(name) for name in names if PurePosixPath(name).name in (SAMPLING, RECONSTRUCTION))
+    sheets = {str(record.with_name(SHEET)) for record in records}
+    return sorted(name for name in names if is_picture(name) and name not in sheets)
 
 
 def _shared(folders: list[tuple[str, ...]]) -> list[str]:
@@ -176,14 +190,13 @@ def member_reader(members: list[Member], keep: Sequence[Spool | None] = ()) -> S
 def _unpacked(path: Path) -> Spool:
     spool = Spool()
     try:
-        with _COMPRESSED[path.suffix.lower()](path, "rb") as packed, open(spool.path, "wb") as plain:
-            shutil.copyfileobj(packed, plain, 1 << 20)
+        with _COMPRESSED[path.suffix.lower()](path, "rb") as packed:
+            shutil.copyfileobj(packed, spool.file, 1 << 20)
+        spool.finish()
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged or cut short: {error}") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be unpacked to {spool.path.parent}: {error.strerror or error}") from error
-    finally:
-        spool.close()
+        raise DataError(f"{path}: cannot be unpacked to {spool.folder}: {error.strerror or error}") from error
     return spool
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lapcore.data.arrays import CIFAR_BATCH, ArraySource, cifar_batches, open_cifar, open_idx, open_npy, open_npz
 from lapcore.data.attributes import TABLE, vectors
 from lapcore.data.dataset import ImageDataset, Source
-from lapcore.data.folders import Tar, open_folder, open_picture, open_tar, open_zip
+from lapcore.data.folders import Tar, has_pictures, open_folder, open_picture, open_tar, open_zip, walk
 from lapcore.data.images import EXTENSIONS, check_channels
 from lapcore.data.shards import expand, is_webdataset, open_parquet, open_webdataset
 from lapcore.data.sizing import RESIZES, Resize, resized
@@ -23,6 +23,7 @@ from lapcore.errors import DataError
 
 _TAR = re.compile(r".*\.(tar|tar\.(gz|xz|bz2)|tgz|txz|tbz2)", re.IGNORECASE)
 _IDX = re.compile(r".*idx[34]-ubyte(\.gz)?")
+_SPLIT = re.compile(r"(train|training|test|val|valid|validation|dev)(?![a-z])", re.IGNORECASE)
 _KINDS = "a folder, zip or tar of images, an image, .npy, .npz, IDX, CIFAR-10 batches, .parquet, or webdataset shards"
 
 
@@ -156,16 +157,32 @@ def _open_directory(path: Path, channels: int, convert: bool) -> Source:
     batches = cifar_batches(files)
     if batches:
         return open_cifar({name: (path / name).read_bytes for name in batches}, batches, path / "_", channels=channels)
-    for pattern in (r".*\.parquet", _TAR):
-        shards = [path / name for name in files if re.fullmatch(pattern, name)]
-        if shards:
-            return _open_files(shards, channels, convert)
+    shards = _shards(path, files)
+    if shards:
+        return _open_files(shards, channels, convert)
     idx = [name for name in files if _IDX.fullmatch(name)]
     if len(idx) > 1:
         raise DataError(f"{path}: holds several sets of images ({', '.join(idx)}); name one of these files")
     if idx:
         return open_idx(path / idx[0], channels=channels)
     return open_folder(path, channels=channels, convert=convert)
+
+
+def _shards(path: Path, files: Sequence[str]) -> list[Path]:
+    """Parquet files or tars of a folder that is a set of these."""
+    parquet, tars = ([name for name in files if re.fullmatch(kind, name)] for kind in (r".*\.parquet", _TAR))
+    if (parquet or tars) and has_pictures(walk(path)):
+        # A table beside pictures is a habit of Hugging Face's folders.
+        strays = [name for name in parquet + tars if name != "metadata.parquet"]
+        if strays:
+            advice = "name that file, or move it elsewhere to use the pictures"
+            raise DataError(f"{path}: holds pictures and {', '.join(strays[:3])} beside them; {advice}")
+        return []
+    found = parquet or tars
+    splits = sorted({match[1].lower() for name in found if (match := _SPLIT.match(name))})
+    if len(splits) > 1:
+        raise DataError(f"{path}: holds several sets of images ({', '.join(splits)}); name one: {path / splits[-1]}*")
+    return [path / name for name in found]
 
 
 def _open_files(paths: Sequence[Path], channels: int, convert: bool) -> Source:

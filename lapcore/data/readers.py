@@ -18,6 +18,8 @@ from lapcore.data.attributes import Table
 from lapcore.data.images import decode
 from lapcore.errors import DataError
 
+_PROCESSES = Path("/proc")
+
 
 class Reader(Protocol):
     def name(self, index: int) -> str: ...
@@ -125,26 +127,36 @@ class SpanReader:
 
 
 class Spool:
-    """A temporary file, in `tempfile.gettempdir()`, that lends its bytes random access; gone with this object."""
+    """A temporary file, in `tempfile.gettempdir()`, that lends its bytes random access; gone with this object.
+
+    Where the system has /proc, the file has no name from the start, so that nothing is left of a process however it
+    ends; other processes of the same user reach it as an open file of its owner.
+    """
 
     def __init__(self) -> None:
         descriptor, name = tempfile.mkstemp(prefix="lapcore-")
-        self.path = Path(name)
-        self._owner = os.getpid()
-        self._file = os.fdopen(descriptor, "wb")
-        weakref.finalize(self, _remove, self.path, self._owner)
+        self.path, self.folder = Path(name), Path(name).parent
+        self.file = os.fdopen(descriptor, "wb")
+        nameless = _PROCESSES / f"{os.getpid()}/fd/{descriptor}"
+        if nameless.exists():
+            self.path.unlink()
+            self.path = nameless
+            weakref.finalize(self, self.file.close)
+        else:
+            weakref.finalize(self, _remove, self.path, os.getpid())
 
     def append(self, data: bytes) -> int:
         """Writes `data` and returns its offset."""
-        offset = self._file.tell()
-        self._file.write(data)
+        offset = self.file.tell()
+        self.file.write(data)
         return offset
 
-    def close(self) -> None:
-        self._file.close()
+    def finish(self) -> None:
+        """All is written."""
+        self.file.flush()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_owner": self._owner}
+        return {"path": self.path}
 
 
 def _remove(path: Path, owner: int) -> None:

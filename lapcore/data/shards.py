@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lapcore.data.arrays import check_class_number
 from lapcore.data.folders import Member, Tar, is_picture, member_reader
 from lapcore.data.images import EXTENSIONS
 from lapcore.data.readers import EncodedSource, SpanReader, Spool
@@ -38,11 +39,10 @@ def open_parquet(paths: Sequence[Path], *, channels: int, convert: bool) -> Enco
                 sizes.append(len(data))
                 names.append(f"{path}, row {row}")
                 labels.append(label)
+        spool.finish()
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{paths[0]}: cannot copy its pictures to {spool.path.parent}: {reason}") from error
-    finally:
-        spool.close()
+        raise DataError(f"{paths[0]}: cannot copy its pictures to {spool.folder}: {reason}") from error
     if not names:
         raise DataError(f"{paths[0]}: expected images, found no rows")
     reader = SpanReader([spool.path], [0] * len(names), offsets, sizes, names, [spool])
@@ -106,16 +106,16 @@ def _class_names(schema: Any) -> tuple[str, ...] | None:
 
 def is_webdataset(tar: Tar) -> bool:
     """Whether some picture has a sidecar of the same key."""
-    pictures = {_key(member.name)[0] for member in tar.members if is_picture(member.name)}
-    return any(key in pictures and kind in _SIDECARS for key, kind in (_key(member.name) for member in tar.members))
+    return _keying([tar]) is not None
 
 
 def open_webdataset(tars: Sequence[Tar], *, channels: int, convert: bool) -> EncodedSource | None:
-    """Samples of shards, in order: files that share the name up to the first dot. None for one tar without labels."""
+    """Samples of shards, in order: files that share a key, see `_keying`. None for one tar without labels."""
+    key_of = _keying(tars) or _at_first_dot
     pictures: list[Member] = []
     labels: list[int | str | None] = []
     for tar in tars:
-        for key, sample in _samples(tar).items():
+        for key, sample in _samples(tar, key_of).items():
             kinds = [kind for kind in sample if f".{kind}" in EXTENSIONS]
             if len(kinds) != 1:
                 raise DataError(f"{tar.path}: sample {key}: expected one picture, got files {', '.join(sample)}")
@@ -132,16 +132,37 @@ def open_webdataset(tars: Sequence[Tar], *, channels: int, convert: bool) -> Enc
     return EncodedSource(reader, numbers, classes, channels=channels, convert=convert)
 
 
-def _key(name: str) -> tuple[str, str]:
+_Keying = Callable[[str], tuple[str, str]]
+
+
+def _keying(tars: Sequence[Tar]) -> _Keying | None:
+    """What parts names into the key of a sample and the kind of file: the first dot, as in webdataset, or the last one.
+
+    The last is for pictures with dots in their names, and None where pictures have sidecars in neither way.
+    """
+    names = [member.name for tar in tars for member in tar.members]
+    for key_of in (_at_first_dot, _at_last_dot):
+        pictures = {key_of(name)[0] for name in names if is_picture(name)}
+        if any(kind in _SIDECARS and key in pictures for key, kind in map(key_of, names)):
+            return key_of
+    return None
+
+
+def _at_first_dot(name: str) -> tuple[str, str]:
     path = PurePosixPath(name)
     stem, _, kind = path.name.partition(".")
     return str(path.with_name(stem)) if stem else "", kind.lower()
 
 
-def _samples(tar: Tar) -> dict[str, dict[str, Member]]:
+def _at_last_dot(name: str) -> tuple[str, str]:
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")), path.suffix.lower().removeprefix(".")
+
+
+def _samples(tar: Tar, key_of: _Keying) -> dict[str, dict[str, Member]]:
     samples: dict[str, dict[str, Member]] = {}
     for member in tar.members:
-        key, kind = _key(member.name)
+        key, kind = key_of(member.name)
         if key:
             samples.setdefault(key, {})[kind] = member
     return samples
@@ -175,6 +196,7 @@ def to_labels(
     if len(numbers) == len(values):
         if min(numbers) < 0:
             raise DataError(f"{names[numbers.index(min(numbers))]}: expected a label from 0, got {min(numbers)}")
+        check_class_number(max(numbers), names[numbers.index(max(numbers))])
         if classes is None or max(numbers) >= len(classes):
             classes = tuple(str(number) for number in range(max(numbers) + 1))
         return numbers, classes

@@ -83,3 +83,16 @@ def test_out_may_be_the_current_folder(out, picture, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     assert main(["pyramid", str(path), "--out", out]) == 0
     assert (tmp_path / "here" / out / "collapsed.png").exists()
+
+
+def test_results_reach_a_folder_that_is_there_without_a_rename_of_folders(picture, tmp_path, monkeypatch):
+    """As on a mounted disk, whose root cannot be replaced, or in a folder that is all that can be written to."""
+    path = picture()
+    out = tmp_path / "out"
+    (out / ".tmp-left-by-a-killed-command").mkdir(parents=True)
+    identity = out.stat().st_ino
+    assert main(["pyramid", str(path), "--levels", "2", "--out", str(out)]) == 0
+    assert out.stat().st_ino == identity
+    names = ["band-0.png", "band-1.png", "coarse-1.png", "coarse-2.png", "collapsed.png"]
+    assert sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".")) == names
+    assert [entry.name for entry in out.iterdir() if entry.name.startswith(".")] == [".tmp-left-by-a-killed-command"]

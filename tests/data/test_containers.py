@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
+import os
 import pickle
 import struct
 import tarfile
@@ -22,6 +24,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lapcore.data import ImageDataset, open_images
+from lapcore.errors import DataError
 
 COUNT, SIZE = 6, 32
 PIXELS = np.random.default_rng(7).integers(0, 256, (COUNT, SIZE, SIZE, 3), dtype=np.uint8)
@@ -209,10 +212,90 @@ def test_flat_folder_is_one_class_and_a_file_is_a_set_of_one(tmp_path: Path) -> 
     assert len(single) == 1 and np.array_equal(single[0][0].numpy(), np.moveaxis(PIXELS[1], -1, 0))
 
 
-def test_spool_goes_with_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def spools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "spool").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spool"))
+    return tmp_path / "spool"
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "parquet"])
+def test_a_spool_has_no_name(kind: str, tmp_path: Path, spools: Path) -> None:
+    """So that it goes with its process, even with one that is killed; workers reach it nevertheless."""
+    dataset = open_images(tarred(tmp_path, kind) if kind == "tar.gz" else parquet_bytes(tmp_path))
+    assert not list(spools.iterdir())
+    for method in ("fork", "spawn"):
+        loader = DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context=method)
+        images = torch.cat([images for images, _ in loader])
+        assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), PIXELS)
+    opened = len(os.listdir("/proc/self/fd"))
+    del dataset, loader
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) < opened
+
+
+def test_a_spool_with_a_name_goes_with_the_dataset(
+    tmp_path: Path, spools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lapcore.data.readers._PROCESSES", tmp_path / "nowhere")
     dataset = open_images(tarred(tmp_path, "tar.gz"))
-    assert len(list((tmp_path / "spool").iterdir())) == 1
+    assert len(list(spools.iterdir())) == 1 and np.array_equal(dataset[0][0].permute(1, 2, 0).numpy(), PIXELS[0])
     del dataset
-    assert not list((tmp_path / "spool").iterdir())
+    assert not list(spools.iterdir())
+
+
+def test_a_zip_that_parts_folders_by_backslashes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for label, name in enumerate(("dogs\\1.png", "cats\\1.png")):
+            archive.writestr(zipfile.ZipInfo(name), png(PIXELS[label]))
+    dataset = open_images(tmp_path / "a.zip")
+    assert dataset.classes == ("cats", "dogs") and dataset.labels.tolist() == [0, 1]
+    assert np.array_equal(dataset[0][0].permute(1, 2, 0).numpy(), PIXELS[1])
+
+
+def test_webdataset_of_names_with_dots(tmp_path: Path) -> None:
+    files = {
+        f"im.v{i}.{kind}": data for i in range(3) for kind, data in (("png", png(PIXELS[i])), ("cls", b"%d" % (2 - i)))
+    }
+    dataset = open_images(tarred(tmp_path, "tar", files))
+    assert dataset.labels.tolist() == [2, 1, 0]
+    assert np.array_equal(dataset[2][0].permute(1, 2, 0).numpy(), PIXELS[2])
+
+
+@pytest.mark.parametrize("images", ["", ".gz"])
+@pytest.mark.parametrize("labels", ["", ".gz"])
+def test_idx_labels_packed_or_not(images: str, labels: str, tmp_path: Path) -> None:
+    contents = {
+        f"t-images-idx3-ubyte{images}": b"\0\0\x08\3" + struct.pack(">3I", 2, 4, 4) + bytes(32),
+        f"t-labels-idx1-ubyte{labels}": b"\0\0\x08\1" + struct.pack(">I", 2) + bytes([1, 0]),
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert open_images(tmp_path, channels=1).labels.tolist() == [1, 0]
+
+
+def test_shards_beside_pictures(tmp_path: Path) -> None:
+    """One must not hide the other without a word, but for the table that Hugging Face lays beside pictures."""
+    for index in range(2):
+        (tmp_path / f"{index}.png").write_bytes(png(PIXELS[index]))
+    pq.write_table(pa.table({"file_name": ["0.png", "1.png"]}), tmp_path / "metadata.parquet")
+    assert len(open_images(tmp_path)) == 2
+    tarred(tmp_path, name="backup")
+    with pytest.raises(DataError, match=r"holds pictures and backup\.tar beside them"):
+        open_images(tmp_path)
+    assert len(open_images(tmp_path / "backup.tar")) == COUNT
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "tar"])
+def test_splits_are_not_mixed(suffix: str, tmp_path: Path) -> None:
+    for place, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")):
+        if suffix == "tar":
+            tarred(tmp_path, "tar", {"a.png": png(PIXELS[place]), "a.cls": b"0"}, name=name)
+        else:
+            pq.write_table(pa.table({"image": [png(PIXELS[place])], "label": [0]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"several sets of images \(test, train\); name one: .*/train\*"):
+        open_images(tmp_path)
+    assert len(open_images(tmp_path / "train*")) == 2
+    for path in tmp_path.glob("test*"):
+        path.unlink()
+    assert len(open_images(tmp_path)) == 2

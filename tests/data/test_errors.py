@@ -76,6 +76,11 @@ def table(path: Path, rows: dict[str, list[object]]) -> Path:
     return path / "set.parquet"
 
 
+def npz_of(path: Path, labels: object) -> Path:
+    np.savez(path / "a.npz", images=PIXELS[:2], labels=labels)  # type: ignore[arg-type]
+    return path / "a.npz"
+
+
 NAN = np.where(np.arange(2 * 8 * 8).reshape(2, 8, 8) == 70, np.nan, 0).astype(np.float32)
 GREY = png(PIXELS[0, ..., 0])
 CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -121,6 +126,14 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "sample without picture": (
         lambda p: tarred(p, "tar", {"a.png": png(PIXELS[0]), "a.cls": b"0", "b.cls": b"1"}),
         r"sample b: expected one picture",
+    ),
+    "identifiers for labels": (
+        lambda p: table(p, {"image": [png(PIXELS[0])] * 2, "label": [3, 2**31]}),
+        r"row 1: expected labels that number classes, below 1000000, got 2147483648",
+    ),
+    "identifiers of 64 bits": (
+        lambda p: npz_of(p, np.array([2**63 + 5, 0], np.uint64)),
+        r"a\.npz: expected labels that number classes, .* got 9223372036854775813",
     ),
     "label on some": (
         lambda p: tarred(p, "tar", {"a.png": png(PIXELS[0]), "a.cls": b"0", "b.png": png(PIXELS[0])}),
