@@ -48,9 +48,9 @@ def penalty(judge: Any, real: Tensor, fake: Tensor, seeds: Tensor, stream: int) 
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(judge(between).sum(), between)
     norms = gradient.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-    step = 1e-5 * gradient / norms
+    step = 1e-6 * gradient / norms.clamp(min=1e-30)
     with torch.no_grad():
-        slopes = (judge(between + step) - judge(between - step)) / 2e-5
+        slopes = (judge(between + step) - judge(between - step)) / 2e-6
     return float(((shared.numpy(slopes) - 1) ** 2).mean())
 
 

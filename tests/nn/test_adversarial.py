@@ -149,6 +149,14 @@ def test_a_slope_of_one_costs_nothing() -> None:
     assert penalty.item() < 1e-24
 
 
+def test_a_flat_critic_costs_one_and_has_a_finite_gradient() -> None:
+    slope = torch.zeros(18, requires_grad=True)
+    images = torch.rand(4, 2, 3, 3)
+    penalty = gradient_penalty(lambda x: x.flatten(1) @ slope, images, -images, torch.rand(4))
+    penalty.backward()
+    assert penalty == 1 and slope.grad is not None and torch.isfinite(slope.grad).all()
+
+
 def test_class_loss_is_its_equation() -> None:
     logits, labels = np.random.default_rng(0).normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
     softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
