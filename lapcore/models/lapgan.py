@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lapcore.models.adversarial import ADAM, PRIOR, WASSERSTEIN_ADAM, AdversarialModel, Round, noise_of
 from lapcore.models.base import inference, per_level, positive
 from lapcore.nn.blocks import halvings
-from lapcore.nn.dcgan import DCGANCritic, DCGANGenerator
+from lapcore.nn.dcgan import DCGANGenerator
 from lapcore.nn.dense import DenseCritic, DenseGenerator, start_dense
 from lapcore.nn.haar import haar_split
-from lapcore.nn.lapgan import BandCritic, BandGenerator, ModernBandCritic, ModernBandGenerator
+from lapcore.nn.lapgan import BandCritic, BandGenerator, ModernBandCritic, ModernBandGenerator, SpectralCritic
 from lapcore.ops.pyramid import pyr_down, pyr_up
 
 SCHEDULES = {28: (8, 14, 28), 64: (4, 8, 16, 32, 64), 96: (8, 16, 32, 64, 96)}
@@ -149,7 +149,7 @@ class LAPGAN(AdversarialModel):
     def _modern_coarsest(self, latent: int, width: int, critic_width: int) -> Level:
         size = (self.sizes[-1], self.sizes[-1])
         generator = DCGANGenerator(self.channels, size, width, latent, self.condition)
-        critic = DCGANCritic(self.channels, size, critic_width, "spectral", self.critic_condition, self.head_classes)
+        critic = SpectralCritic(self.channels, size, critic_width, self.critic_condition, self.head_classes)
         return Level(generator, critic, (latent,))
 
     def training_stages(self) -> tuple[str, ...]:

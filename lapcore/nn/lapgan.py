@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from lapcore.nn.adversarial import CriticHead, Verdict
 from lapcore.nn.blocks import Size
 from lapcore.nn.condition import Condition
-from lapcore.nn.dcgan import DCGANCritic, Planes
+from lapcore.nn.dcgan import SMALLEST, Planes
 from lapcore.nn.dense import DEVIATION
 
 SMALLEST_VALID = 9
@@ -69,8 +70,9 @@ class BandCritic(nn.Module):
 class ModernBandGenerator(nn.Module):
     """Ours: the inputs of `BandGenerator` through a small U-Net, once down to half size and back, with leaky ReLU.
 
-    Without norms: what is drawn for an image then depends on no running statistics, and the low-pass image, whose brightness
-    and contrast the band has to fit, is not normalised away.
+    Upwards it resizes and then convolves: transposed convolutions of stride 2 print their grid on a band (Odena et al. 2016).
+    It has no norms: what is drawn for an image then depends on no running statistics, and the low-pass image, whose
+    brightness and contrast the band has to fit, is not normalised away.
     """
 
     def __init__(self, channels: int, size: Size, width: int, condition: Condition) -> None:
@@ -78,22 +80,46 @@ class ModernBandGenerator(nn.Module):
         self.size = size
         self.planes = Planes(condition, size)
         self.enter = nn.Conv2d(1 + channels + self.planes.extra, width, 3, padding=1)
-        self.down = nn.Conv2d(width, 2 * width, 5, stride=2, padding=2)
+        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.middle = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
-        self.up = nn.ConvTranspose2d(2 * width, width, 5, stride=2, padding=2)
-        self.join = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.join = nn.Conv2d(3 * width, width, 3, padding=1)
         self.leave = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, noise: Tensor, low: Tensor, labels: Tensor | None) -> Tensor:
         fine = _leaky(self.enter(self.planes(labels, noise, low)))
         coarse = _leaky(self.middle(_leaky(self.down(fine))))
-        up = _leaky(self.up(coarse, output_size=list(self.size)))
+        up = F.interpolate(coarse, self.size, mode="bilinear", align_corners=False)
         band: Tensor = self.leave(_leaky(self.join(torch.cat([fine, up], 1))))
         return band
 
 
+class SpectralCritic(nn.Module):
+    """Images and label plane -> `Verdict`: a 3x3 convolution, 4x4 ones of stride 2 with twice the maps each, linear.
+
+    Leaky ReLU of slope 0.1, and every weight divided by its largest singular value. Source: Miyato et al., Spectral Normalization
+    for GANs, 2018, whose critic this is but for depth.
+    """
+
+    def __init__(self, channels: int, size: Size, width: int, condition: Condition, classes: int | None = None) -> None:
+        super().__init__()
+        self.planes = Planes(condition, size)
+        layers: list[nn.Module] = [nn.Conv2d(channels + self.planes.extra, width, 3, padding=1), nn.LeakyReLU(0.1)]
+        while max(size) > SMALLEST:
+            layers += [nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.1)]
+            size, width = (size[0] // 2, size[1] // 2), 2 * width
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.head = CriticHead(width * size[0] * size[1], classes)
+        for module in [*self.layers, *self.head.children()]:
+            if hasattr(module, "weight"):
+                spectral_norm(module)
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Verdict:
+        verdict: Verdict = self.head(self.layers(self.planes(labels, images)))
+        return verdict
+
+
 class ModernBandCritic(nn.Module):
-    """Ours: DCGAN's critic with spectral norm, of band + low-pass and the low-pass beside it, to which the band has to fit.
+    """Ours: a `SpectralCritic` of band + low-pass and, beside it, the low-pass to which the band has to fit.
 
     Spectral norm keeps the scores smooth whatever the loss, and judges each image by itself: batch norm would tell real from
     drawn by the statistics of a batch, and does not go with a gradient penalty.
@@ -101,7 +127,7 @@ class ModernBandCritic(nn.Module):
 
     def __init__(self, channels: int, size: Size, width: int, condition: Condition, classes: int | None = None) -> None:
         super().__init__()
-        self.critic = DCGANCritic(2 * channels, size, width, "spectral", condition, classes)
+        self.critic = SpectralCritic(2 * channels, size, width, condition, classes)
 
     def forward(self, band: Tensor, low: Tensor, labels: Tensor | None) -> Verdict:
         verdict: Verdict = self.critic(torch.cat([band + low, low], 1), labels)
