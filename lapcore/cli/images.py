@@ -6,6 +6,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lapcore.cli.labels import add_label, labels_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def add_reading(parser: ArgumentParser) -> None:
-    """How pictures that do not fit the model as they are may be made to."""
+    """How pictures that do not fit the model as they are may be made to, and labels for those that have none."""
     meaning = "none (default): must have the model's size; crop: the central square, scaled; fit: the whole, on black"
     parser.add_argument("--resize", choices=("none", "crop", "fit"), default="none", help=meaning)
     add_convert(parser)
+    add_label(parser)
 
 
 def add_convert(parser: ArgumentParser) -> None:
@@ -34,23 +37,23 @@ def _count(text: str) -> int:
 
 
 def open_data(path: Path, model: Any, options: Namespace, size: int | None) -> ImageDataset:
-    """A picture or a set of them for `model`; its classes must be the model's, if that has any, or its attributes."""
+    """A picture or a set of them for `model`, labelled as that was trained; see `labels_of`."""
     from lapcore.data import open_images
     from lapcore.errors import DataError
 
+    given = options.attributes is not None
     dataset = open_images(
         path,
         size=size,
         resize=options.resize,
         channels=model.channels,
         convert=options.convert,
-        attributes=model.attributes or None,
+        attributes=None if given else model.attributes or None,
     )
-    if dataset.attributes != model.attributes:
+    if not given and dataset.attributes != model.attributes:
         expected, got = (", ".join(names) for names in (model.attributes, dataset.attributes))
         raise DataError(f"{path}: expected the model's attributes {expected}, got {got}")
-    if model.num_classes not in (None, len(dataset.classes)):
-        raise DataError(f"{path}: expected the model's {model.num_classes} classes, got {len(dataset.classes)}")
+    dataset.labels = labels_of(dataset, model, options, path)
     return dataset
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lapcore.cli import arguments as types
 from lapcore.cli.console import progress
 from lapcore.cli.images import add_convert, add_sheet, open_data
+from lapcore.cli.labels import attribute_vector, is_number, names_of
 from lapcore.errors import DataError, LapcoreError
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def run(arguments: list[str]) -> None:
 def _labels(options: Namespace, model: Any) -> list[int] | list[list[float]] | Tensor | None:
     """What every seed's label is chosen from; refuses what the model does not take, and the lack of what it needs."""
     if options.like is not None:
-        return _labels_of(options.like, model)
+        return _labels_of(options, model)
     if options.attributes is not None:
         return [attribute_vector(options.attributes, model)]
     if model.attributes:
         raise LapcoreError(
-            f"--attributes: say which of {_names(model)} the samples have (--attributes none for none), or use --like"
+            f"--attributes: say which of {names_of(model)} the samples have (--attributes none for none), or use --like"
         )
     if options.labels is None and model.num_classes is not None:
         raise LapcoreError(f"--labels: choose some of the model's classes, such as --labels 0-{model.num_classes - 1}")
@@ -87,45 +87,17 @@ def _labels(options: Namespace, model: Any) -> list[int] | list[list[float]] | T
     return labels
 
 
-def _labels_of(path: Path, model: Any) -> Tensor:
-    """Of the images that lie at `path`; they are not read."""
+def _labels_of(options: Namespace, model: Any) -> Tensor:
+    """Of the images of --like, which are not read."""
     if not model.attributes and model.num_classes is None:
         raise LapcoreError("--like: this model was trained without classes and attributes; leave it out")
-    reading = Namespace(resize="none", convert=False)
-    return open_data(path, model, reading, size=None).labels
-
-
-def attribute_vector(text: str, model: Any) -> list[float]:
-    """`glasses=1,hair_color=blonde` or `none` in the order of the model's attributes."""
-    if not model.attributes:
-        raise LapcoreError("--attributes: this model was trained without attributes; leave them out")
-    values = dict.fromkeys(model.attributes, 0.0)
-    for item in [] if text == "none" else text.split(","):
-        item = item.strip()
-        name, _, value = item.rpartition("=")
-        if item in values:
-            values[item] = 1.0
-        elif name in values and _is_number(value):
-            values[name] = float(value)
-        else:
-            raise LapcoreError(f"--attributes: expected NAME=VALUE of {_names(model)}; got {item!r}")
-    return list(values.values())
-
-
-def _names(model: Any) -> str:
-    return ", ".join(model.attributes)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    reading = Namespace(model=options.model, resize="none", convert=False, label=None, attributes=None)
+    return open_data(options.like, model, reading, size=None).labels
 
 
 def temperatures(text: str) -> float | list[float]:
     parts = text.split(",")
-    if not all(_is_number(part) and float(part) >= 0 for part in parts):
+    if not all(is_number(part) and float(part) >= 0 for part in parts):
         raise ArgumentTypeError(f"expected numbers from 0, such as 0.7 or 0.5,1,1, got {text!r}")
     return float(text) if len(parts) == 1 else [float(part) for part in parts]
 

@@ -36,7 +36,8 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
     A function of the index alone: the same item in every process, worker and epoch. Safe in DataLoader workers.
 
     Attributes: `classes`, names by label; `attributes`, the names of the A values of a vector, none if labels are
-    classes; `labels`, int64 (N,) or float32 (N, A); `spec`, what `open_images` was asked for and the number of `images`.
+    classes; `labels`, int64 (N,) or float32 (N, A), which may be replaced; `spec`, what `open_images` was asked for, the
+    number of `images`, and of several `classes` their names, or how many of them were numbers from 0.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
         names, labels = attributes or ((), source.labels.astype(np.int64))
         self.attributes: tuple[str, ...] = names
         self.labels = torch.from_numpy(labels).repeat_interleave(crops_per_image, dim=0)
-        self.spec = {**spec, "images": len(self.labels)}
+        self.spec = {**spec, "images": len(self.labels), **self._named_classes()}
         self._size, self._resize, self._seed, self._crops = size, resize, seed, crops_per_image
         self._last: tuple[int, NDArray[np.uint8]] | None = None
 
@@ -68,7 +69,16 @@ class ImageDataset(Dataset[tuple[Tensor, Any]]):
         image = self._picture(index // self._crops)
         if self._size is not None:
             image = resized(image, self._size, self._resize, self.name(index), self._seed, index)
-        return to_tensor(image), self.labels[index].clone() if self.attributes else int(self.labels[index])
+        label = self.labels[index]
+        return to_tensor(image), label.clone() if label.dim() else int(label)
+
+    def _named_classes(self) -> dict[str, Any]:
+        """The name of a single class says where the images lay, and nothing about them."""
+        count = len(self.classes)
+        if count == 1 or self.attributes:
+            return {}
+        numbers = tuple(map(str, range(count)))
+        return {"classes": count if self.classes == numbers else list(self.classes)}
 
     def name(self, index: int) -> str:
         """The file, or the place in a file, that item `index` comes from."""
