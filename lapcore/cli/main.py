@@ -15,6 +15,7 @@ from lapcore.errors import LapcoreError
 
 COMMANDS = {
     "train": "train a model on a set of images",
+    "join": "make one run of runs that trained different stages of a model",
     "sample": "draw images from a trained model, one per seed",
     "reconstruct": "encode images and decode them again",
     "edit": "paint over a coarse picture and draw the fine detail anew",
@@ -27,7 +28,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0 when done, 1 when it failed, 2 for bad usage, 130 when interrupted."""
+    """Runs one command; returns 0 when done, 1 when it failed, 2 for bad usage, 130 when interrupted, 143 when told to end."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
@@ -40,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone: point stdout at nothing, or the interpreter's last flush fails too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("lapcore: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        print(f"lapcore: {str(interruption) or 'interrupted'}", file=sys.stderr)
+        return int(getattr(interruption, "exit_code", 130))
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from lapcore.cli import arguments as types
 from lapcore.errors import CheckpointError, LapcoreError, require
@@ -41,33 +44,80 @@ def run(arguments: list[str]) -> None:
     )
     chosen = chooser.parse_args(arguments)
     parser = _parser(chosen.model, MODELS[chosen.model])
-    options = parser.parse_args(_files_first(chosen.model, chosen.settings))
-    _train(MODELS[chosen.model], options)
+    settings, extend = _arranged(chosen.model, chosen.settings)
+    options = parser.parse_args(settings)
+    try:
+        _train(MODELS[chosen.model], options, extend)
+    except KeyboardInterrupt as interruption:
+        raise _explained(interruption, chosen.model, options.out) from None
 
 
-def _train(model_class: Any, options: Any) -> None:
-    from lapcore.data import open_images
+def _train(model_class: Any, options: Any, extend: bool) -> None:
+    import torch
+
     from lapcore.training import TrainConfig, train
 
     config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
-    dataset = open_images(
-        options.data,
+    model_options = _numbers(model_class, options.model.as_dict())
+    dataset = _open(options, options.data, model_options)
+    # The starting weights are torch's, drawn from its generator.
+    torch.manual_seed(config.seed)
+    model = model_class(image_size=options.size, channels=options.channels, **model_options)
+    stages = None if options.stage is None else options.stage.split(",")
+    folder = train(
+        model, dataset, config, options.out, resume=options.resume, stages=stages, extend=extend, start=options.start
+    )
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{folder}: trained; next: lapcore sample {_next_sample(model, options)}")
+
+
+def _open(options: Any, path: str, model_options: Mapping[str, Any]) -> Any:
+    from lapcore.data import open_images
+
+    return open_images(
+        path,
         size=options.size,
         channels=options.channels,
         resize=options.resize,
         convert=options.convert,
         crops_per_image=options.crops_per_image,
         seed=options.data_seed,
+        attributes=model_options.get("attributes"),
         verify=options.verify,
     )
-    # The starting weights are torch's, drawn from its generator.
-    import torch
 
-    torch.manual_seed(config.seed)
-    model = model_class(image_size=options.size, channels=options.channels, **options.model.as_dict())
-    folder = train(model, dataset, config, options.out, resume=options.resume)
-    if os.environ.get("RANK", "0") == "0":
-        print(f"{folder}: trained; next: lapcore sample {options.out} --seeds 0-15 --out samples")
+
+def _next_sample(model: Any, options: Any) -> str:
+    labels = ""
+    if model.num_classes is not None:
+        labels = f" --labels 0-{model.num_classes - 1}"
+    elif model.attributes:
+        labels = f" --like {shlex.quote(options.data)}"
+    return f"{shlex.quote(str(options.out))} --seeds 0-15{labels} --out samples"
+
+
+def _explained(interruption: KeyboardInterrupt, model: str, out: Path) -> BaseException:
+    """What the shell is to see of an interruption: of one that training did not see to, how to go on if there is something."""
+    from lapcore.training import Stopped, resume_command
+
+    if isinstance(interruption, Stopped):
+        return interruption if os.environ.get("RANK", "0") == "0" else SystemExit(interruption.exit_code)
+    if (out / "config.yaml").exists():
+        command = resume_command(model, out)
+        return KeyboardInterrupt(f"interrupted; the checkpoints in {out} are kept; go on with: {command}")
+    return interruption
+
+
+def _numbers(model_class: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that take a word or a number, and were typed as a number, as that number."""
+    hints = get_type_hints(model_class.__init__)
+    found = dict(options)
+    for name, value in options.items():
+        kinds = get_args(hints.get(name))
+        if isinstance(value, str) and str in kinds and (float in kinds or int in kinds):
+            with suppress(ValueError):
+                found[name] = float(value) if float in kinds else int(value)
+    return found
 
 
 def _parser(name: str, model_class: Any) -> Any:
@@ -84,7 +134,12 @@ def _parser(name: str, model_class: Any) -> Any:
     )
     parser.add_argument("--size", type=int, required=True, help="pixels on a side that the model sees")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
+    meaning = "go on with the run in --out, with its settings; with --steps, train a finished one for so many more"
+    parser.add_argument("--resume", action="store_true", help=meaning)
+    meaning = "train these stages of the model alone, a,b; without --data: a finished run's next ones"
+    parser.add_argument("--stage", type=str, default=None, metavar="NAME[,NAME]", help=meaning)
+    meaning = "a run or model of the same kind, whose weights are taken where name and shape fit"
+    parser.add_argument("--start", type=Path, default=None, metavar="FOLDER", help=meaning)
     parser.add_argument("--channels", type=int, default=3, help="1 for grey, 3 for colour")
     ways = ("none", "crop", "fit", "random_crop")
     parser.add_argument("--resize", choices=ways, default="none", help="what to do with images of another size")
@@ -97,19 +152,33 @@ def _parser(name: str, model_class: Any) -> Any:
     return parser
 
 
-def _files_first(model: str, settings: list[str]) -> list[str]:
-    """The settings with the files' own, and on --resume the run's, before what was typed."""
+def _arranged(model: str, settings: list[str]) -> tuple[list[str], bool]:
+    """The settings with the files' own, and those of a run that goes on, before what was typed; and whether to extend it."""
     early = argparse.ArgumentParser(prog=f"lapcore train {model}", add_help=False, allow_abbrev=False)
     early.add_argument("--config", type=Path, action="append", default=[])
     early.add_argument("--out", type=Path)
     early.add_argument("--resume", action="store_true")
+    for name in ("--data", "--steps", "--stage"):
+        early.add_argument(name)
     known, typed = early.parse_known_args(settings)
-    files = list(known.config)
-    if known.resume and known.out is not None:
-        files.insert(0, known.out / "config.yaml")
+    file = None if known.out is None else known.out / "config.yaml"
+    # A command that names no data can only be about a run that is there.
+    goes_on = known.resume or (known.stage is not None and known.data is None and file is not None and file.exists())
+    extend = goes_on and (known.steps is not None or known.stage is not None)
+    files = [*([file] if goes_on and file else []), *known.config]
+    own = {"data": known.data, "stage": known.stage, "steps": known.steps, "out": known.out}
+    if extend and file:
+        own |= _further(model, file, known.stage, known.steps)
+    again = [f"--{name}={value}" for name, value in own.items() if value is not None]
     contents = [f"--config={json.dumps(_settings(path, model))}" for path in files]
-    out = [] if known.out is None else [f"--out={known.out}"]
-    return [*contents, *typed, *out, *["--resume"] * known.resume]
+    return [*contents, *typed, *again, *["--resume"] * goes_on], extend
+
+
+def _further(model: str, path: Path, stage: str | None, steps: str | None) -> dict[str, Any]:
+    """The stages and steps that a run is trained further for: by default those it has had."""
+    run = _run(path, model)
+    stages = list(dict.fromkeys(run.stages)) if stage is None else stage.split(",")
+    return {"stage": ",".join(stages), "steps": steps or json.dumps(run.steps_again(stages))}
 
 
 def _settings(path: Path, model: str) -> dict[str, Any]:
@@ -125,11 +194,17 @@ def _settings(path: Path, model: str) -> dict[str, Any]:
 
 def _settings_of_run(path: Path, model: str) -> dict[str, Any]:
     """The config.yaml of a run in the command line's words."""
+    run = _run(path, model)
+    options = {name: value for name, value in run.options.items() if name not in ("image_size", "channels")}
+    data = {DATA[name]: value for name, value in run.data.items() if name in DATA}
+    stage = ",".join(run.stages) or None
+    return {"model": options, **data, "stage": stage, **asdict(run.train)}
+
+
+def _run(path: Path, model: str) -> RunConfig:
     from lapcore.training import RunConfig
 
     run: RunConfig = RunConfig.load(path)
     if run.model != model:
         raise CheckpointError(f"{path}: settings of a {run.model}; expected those of a {model}")
-    options = {name: value for name, value in run.options.items() if name not in ("image_size", "channels")}
-    data = {DATA[name]: value for name, value in run.data.items() if name in DATA}
-    return {"model": options, **data, **asdict(run.train)}
+    return run

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from lapcore.errors import CheckpointError
-from lapcore.models import saving
+from lapcore.models import running, saving
 from lapcore.models.autoencoder import Autoencoder
 from lapcore.models.base import ImageModel
 from lapcore.models.cvae import CVAE
@@ -67,6 +67,9 @@ MODELS: dict[str, type[ImageModel]] = {
 def load_model(folder: str | os.PathLike[str]) -> ImageModel:
     """The model in a folder of `save_pretrained`, or in a training run's folder, in its `model/`.
 
+    Of a run that has not finished it is that of the newest checkpoint, with the averages for weights, and a line on stderr says
+    of which step.
+
     On the CPU, in evaluation mode. Raises CheckpointError, naming the file, if it is missing, damaged or of no known model.
     """
     path = Path(folder)
@@ -76,7 +79,4 @@ def load_model(folder: str | os.PathLike[str]) -> ImageModel:
         return saving.load(path, MODELS)
     if (path / "model").is_dir():
         return saving.load(path / "model", MODELS)
-    unfinished = (
-        " (the run has not finished; go on with: lapcore train --resume)" if (path / "config.yaml").exists() else ""
-    )
-    raise CheckpointError(f"{path}: holds neither {saving.CONFIG} nor model/{unfinished}")
+    return running.load_running(path, MODELS)

@@ -55,8 +55,12 @@ def load(folder: Path, models: Mapping[str, type[M]]) -> M:
     name = config.pop("model", None)
     if name not in models:
         raise CheckpointError(f"{folder / CONFIG}: expected a model {' or '.join(models)}, got {name!r}")
-    tensors = _read_weights(folder, {"model": name, **config})
-    model = _build(models[name], config, folder)
+    return built(models[name], config, _read_weights(folder, {"model": name, **config}), folder)
+
+
+def built(kind: type[M], config: dict[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> M:
+    """A model of these settings and weights, which were read in `folder`, in evaluation mode."""
+    model = _build(kind, config, folder)
     _check_tensors(model, tensors, folder / WEIGHTS)
     model.load_state_dict(tensors, assign=True)
     return model.eval()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 
 from lapcore.data.files import TEMPORARY, atomic_folder, temporary_sibling
 from lapcore.errors import CheckpointError, require
+from lapcore.models.running import STATE, checkpoints
 
-_NAME = re.compile(r"step-(\d{8,})")
-_STATE = "state.json"
 _FORMAT = 2
 
 
@@ -38,9 +36,15 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, progress: Progress, tensors: Mapping[str, Mapping[str, Tensor]], keep: int = 0
+    folder: Path,
+    progress: Progress,
+    run: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    keep: int = 0,
 ) -> Path:
     """Writes `folder/step-XXXXXXXX/` with a `NAME.safetensors` per entry of `tensors`; all of it or nothing.
+
+    run: what `lapcore.models.load_model` needs to know of it: "model", "options" and "legs".
 
     Then removes all but the newest `keep` (0: none). Raises OSError when the disk is full or cannot be written.
     """
@@ -51,20 +55,19 @@ def save_checkpoint(
         for name, content in tensors.items():
             own = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in content.items()}
             (temporary / f"{name}.safetensors").write_bytes(encode(own))
-        state = {"format": _FORMAT, "tensors": list(tensors), **asdict(progress)}
-        (temporary / _STATE).write_text(json.dumps(state, indent=1))
+        state = {"format": _FORMAT, "run": run, "tensors": list(tensors), **asdict(progress)}
+        (temporary / STATE).write_text(json.dumps(state, indent=1))
     if keep:
         for old in checkpoints(folder)[:-keep]:
-            doomed = temporary_sibling(old)  # a name that nobody takes for a checkpoint while it is being emptied
-            old.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            discard(old)
     return path
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
-    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+def discard(folder: Path) -> None:
+    """Removes a folder, which vanishes whole: nobody finds it half empty."""
+    doomed = temporary_sibling(folder)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def load_checkpoint(path: Path) -> tuple[Progress, dict[str, dict[str, Tensor]]]:
@@ -72,15 +75,15 @@ def load_checkpoint(path: Path) -> tuple[Progress, dict[str, dict[str, Tensor]]]
     safetensors = require("safetensors", "train")
     load = require("safetensors.torch", "train").load_file
     try:
-        state = json.loads((path / _STATE).read_text())
+        state = json.loads((path / STATE).read_text())
         if state.pop("format") != _FORMAT:
-            raise CheckpointError(f"{path / _STATE}: written by another version of lapcore")
-        names = state.pop("tensors")
+            raise CheckpointError(f"{path / STATE}: written by another version of lapcore")
+        names, _ = state.pop("tensors"), state.pop("run")
         progress = Progress(**state)
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise _damaged(path / _STATE, error) from error
+        raise _damaged(path / STATE, error) from error
     tensors = {}
     for name in names:
         file = path / f"{name}.safetensors"

@@ -1,4 +1,4 @@
-"""What a training run is made of, and its file."""
+"""How a run is trained."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lapcore.data.files import atomic_file
-from lapcore.errors import CheckpointError, require
 from lapcore.models.base import Player
 
 Schedule = Literal["constant", "cosine", "linear"]
@@ -42,6 +39,7 @@ class TrainConfig:
         accumulate: parts that each process computes its share of a batch in, one after the other.
         flip: mirror half of the images, left to right.
         seed: of order, flips and noise; image p of the run has the same ones however many processes there are.
+        validate_every: steps between measurements of held-out images, if the run has some; 0 for at each checkpoint.
         num_workers: worker processes that read images; 0 reads in the training process.
         in_memory: hold all images as one uint8 tensor; None does so below 2 GiB when every image is used at least once.
         log_every, checkpoint_every: in steps; the end of a stage is always logged and checkpointed.
@@ -72,12 +70,13 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
     sample_every: int = 0
+    validate_every: int = 0
     device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self) -> None:
         least = {
             "batch_size": 1, "accumulate": 1, "seed": 0, "num_workers": 0, "log_every": 1, "checkpoint_every": 1,
-            "keep_checkpoints": 0, "sample_every": 0,
+            "keep_checkpoints": 0, "sample_every": 0, "validate_every": 0,
         }  # fmt: skip
         for name, bound in least.items():
             self._check(name, _is_int(getattr(self, name)) and getattr(self, name) >= bound, f"an integer from {bound}")
@@ -168,59 +167,3 @@ def check_player(path: str, settings: Mapping[str, Any]) -> None:
         good, expected = _PLAYER[name]
         if not good(value):
             raise ValueError(f"{path + '.' if path else ''}{name}: expected {expected}, got {value!r}")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """A run's `config.yaml`: the model by name, its keyword arguments, the data, and how it is trained."""
-
-    model: str
-    options: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-    def save(self, path: Path) -> None:
-        text = require("yaml", "train").safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
-        with atomic_file(path) as file:
-            file.write(text.encode())
-
-    @classmethod
-    def load(cls, path: Path) -> RunConfig:
-        """Raises CheckpointError, naming the file, when it is missing or is not such a file."""
-        yaml = require("yaml", "train")
-        try:
-            content = yaml.safe_load(path.read_text())
-            content["train"] = TrainConfig(**content["train"])
-            return cls(**content)
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path}: no such file; is this a training run's folder?") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: not a run's configuration: {error}") from error
-
-    def check_resumes(self, saved: RunConfig, path: Path) -> None:
-        """CheckpointError, naming what differs, unless going on from `saved` with these settings is the same run.
-
-        The data may have moved; what is asked of it and the number of images may not have changed.
-        """
-        mine, theirs = _flat(self), _flat(saved)
-        names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
-        if names:
-            changes = "; ".join(f"{name}: {theirs.get(name)!r} in the run, {mine.get(name)!r} now" for name in names)
-            raise CheckpointError(f"{path}: cannot resume with other settings ({changes}); start a new run instead")
-
-
-def _plain(value: Any) -> Any:
-    """The same in the types that YAML keeps."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _flat(config: RunConfig) -> dict[str, Any]:
-    content = _plain(dataclasses.asdict(config))
-    groups = {"options": "model.", "data": "data.", "train": "train."}
-    flat = {prefix + key: value for name, prefix in groups.items() for key, value in content[name].items()}
-    ignored = {"data.path", *(f"train.{name}" for name in OPERATIONAL)}
-    return {"model": config.model, **{key: value for key, value in flat.items() if key not in ignored}}

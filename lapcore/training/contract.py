@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lapcore.models.base import Player
+from lapcore.training.config import TrainConfig
 
 Item = tuple[Tensor, int | Tensor]
 """An image, uint8 (C, H, W), with the number of its class or its attributes, float32 (A,)."""
@@ -47,8 +48,13 @@ def trainable(model: nn.Module) -> Trainable:
     return cast(Trainable, model)
 
 
+def attributes_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the values of the vectors that are the model's labels; none for a model of classes, or without labels."""
+    return tuple(getattr(model, "attributes", ()))
+
+
 def takes_labels(model: nn.Module) -> bool:
-    return trainable(model).num_classes is not None
+    return trainable(model).num_classes is not None or bool(attributes_of(model))
 
 
 def spec_of(dataset: Dataset[Item]) -> Mapping[str, Any]:
@@ -57,7 +63,26 @@ def spec_of(dataset: Dataset[Item]) -> Mapping[str, Any]:
     return spec
 
 
-def check_labels(model: nn.Module, dataset: Dataset[Item]) -> None:
-    count, classes = trainable(model).num_classes, getattr(dataset, "classes", ())
-    if count is not None and len(classes) > count:
+def check_fits(model: nn.Module, dataset: Dataset[Item], stages: Sequence[str], config: TrainConfig) -> None:
+    """ValueError, naming what is wrong, unless the model has such stages and players, and the data such labels."""
+    known = trainable(model).training_stages()
+    unknown = [stage for stage in stages if stage not in known]
+    if unknown or not stages:
+        raise ValueError(f"stages: expected some of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+    config.check_player_names({player.name: None for stage in stages for player in trainable(model).players(stage)})
+    _check_attributes(attributes_of(model), tuple(getattr(dataset, "attributes", ())))
+    classes = trainable(model).num_classes
+    if classes is not None:
+        _check_classes(classes, tuple(getattr(dataset, "classes", ())))
+
+
+def _check_attributes(model: Sequence[str], data: Sequence[str]) -> None:
+    if model and tuple(model) != tuple(data):
+        raise ValueError(
+            f"dataset: expected the attributes {', '.join(model)} of the model, got {', '.join(data) or 'none'}"
+        )
+
+
+def _check_classes(count: int, classes: Sequence[str]) -> None:
+    if len(classes) > count:
         raise ValueError(f"dataset: expected at most {count} classes, as the model has, got {len(classes)}")

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lapcore.data.files import TEMPORARY
-from lapcore.errors import CheckpointError, LapcoreError, require
-from lapcore.training.checkpoint import Progress, checkpoints, load_checkpoint, load_weights, remove_leftovers
-from lapcore.training.config import RunConfig, TrainConfig
-from lapcore.training.contract import Item, check_labels, spec_of, trainable
+from lapcore.errors import LapcoreError, require
+from lapcore.training.checkpoint import Progress, load_checkpoint, load_weights
+from lapcore.training.config import TrainConfig
+from lapcore.training.contract import Item, check_fits, spec_of, trainable
 from lapcore.training.feed import Feed
+from lapcore.training.folder import CONFIG, check_free, newest_checkpoint, prepare
+from lapcore.training.lock import run_lock
 from lapcore.training.log import RunLog, Terminal
+from lapcore.training.run import RunConfig, resumed_legs
 from lapcore.training.stage import Run, Stage
+from lapcore.training.start import take_weights
+from lapcore.training.stop import Stopping
 
 
 def train(
@@ -30,82 +35,144 @@ def train(
     out: str | os.PathLike[str],
     *,
     resume: bool = False,
+    stages: Sequence[str] | None = None,
+    extend: bool = False,
+    start: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Trains `model`, in place, on `dataset` and writes the run to the folder `out`; returns `out/model`.
 
-    In each of `model.training_stages()`, in order, the players of `model.players(stage)` take turns, each with a fresh
-    optimiser and schedule and on batches of its own, as many in a step as the players' turns together; the stage hands on
-    the moving averages of their weights. `dataset` is map-style with items `(uint8 (C, H, W), int)`, or float32 (A,) of
-    attributes for the int, as `open_images` gives them.
+    In each of `stages`, in order, by default all of `model.training_stages()`, the players of `model.players(stage)` take turns,
+    each with a fresh optimiser and schedule and on batches of its own, as many in a step as the players' turns together; the
+    stage hands on the moving averages of their weights. `dataset` is map-style with items `(uint8 (C, H, W), int)`, or float32
+    (A,) of attributes for the int, as `open_images` gives them.
 
-        out/config.yaml                    model, its keyword arguments, data, `config`
+        out/config.yaml                    model, its keyword arguments, data, stages, `config`
         out/log.jsonl, out/tensorboard/    one line per `log_every` steps; reconstructions and samples as pictures
-        out/checkpoints/step-00001000/     weights, average and optimiser as safetensors, state.json; appear whole
+        out/checkpoints/step-00001000/     weights, averages and optimisers as safetensors, state.json; appear whole
         out/model/                         at the end: `model.save_pretrained`
+        out/.lock                          held while a process trains here
 
-    `resume=True` goes on from the newest checkpoint, and returns at once when the run is finished. Order, mirroring and
-    noise are functions of (config.seed, place in the run), so on a CPU a run that was killed at any moment and resumed
-    ends in the same bytes as one that was not. Under `torchrun` or `accelerate launch` n processes share each batch:
-    the gradients are those of one process up to rounding, except through batch norm, whose statistics are of a share.
+    `resume=True` goes on from the newest checkpoint, and returns at once when the run is finished. With `extend=True` too, a
+    finished run is trained further: `config.steps` of `stages` come after what it has, from its weights and with fresh
+    optimisers and schedules. `start`, a run or a folder of a model of the same class, gives a new run the weights whose names
+    and shapes fit.
 
-    torch's random state is as before when it returns. Raises ValueError for a `config` that does not fit; DataError,
-    naming the image, for one that cannot be read or is of another size; CheckpointError when `out` is not empty, or,
-    with `resume`, holds no run, one of other settings or a damaged checkpoint; LapcoreError when the loss stops being
-    finite (naming the step) or the disk is full. Nothing is left half-written.
+    Order, mirroring and noise are functions of (config.seed, place in the run), so on a CPU a run that was killed at any moment
+    and resumed ends in the same bytes as one that was not. Under `torchrun` or `accelerate launch` n processes share each
+    batch: the weights are those of one process up to rounding, with `lapcore.nn.batch_norm` too; dropout is each one's own.
+
+    SIGINT and SIGTERM end training after the step in progress, in all processes, with a checkpoint, and raise Stopped, a
+    KeyboardInterrupt that says how to go on; a second signal is not caught.
+
+    torch's random state is as before when it returns. Raises ValueError for a `config`, stages or labels that do not fit;
+    DataError, naming the image, for one that cannot be read or is of another size; CheckpointError when `out` is not empty or
+    another process trains there, or, with `resume`, holds no run, one of other settings or a damaged checkpoint; LapcoreError
+    when the loss stops being finite (naming the step) or the disk is full. Nothing is left half-written.
     """
     out = Path(out)
-    name = getattr(model, "name", type(model).__name__.lower())
-    run = RunConfig(name, dict(trainable(model).config), dict(spec_of(dataset)), config)
-    with torch.random.fork_rng(), _full_disk_explained(out):
-        return _train(model, dataset, run, out, resume)
-
-
-def _train(model: nn.Module, dataset: Dataset[Item], run: RunConfig, out: Path, resume: bool) -> Path:
-    config, stages = run.train, trainable(model).training_stages()
-    steps = config.steps_of(stages)
-    check_labels(model, dataset)
-    players = {stage: [config.player(player) for player in trainable(model).players(stage)] for stage in stages}
-    config.check_player_names({player.name: None for group in players.values() for player in group})
+    if start is not None and resume:
+        raise ValueError(f"start: expected None for a run that is resumed, got {os.fspath(start)!r}")
+    stages = list(trainable(model).training_stages() if stages is None else stages)
+    run = RunConfig(
+        model=getattr(model, "name", type(model).__name__.lower()),
+        options=dict(trainable(model).config),
+        data=dict(spec_of(dataset)),
+        stages=stages,
+        train=dataclasses.replace(config, steps=config.steps_of(stages)),
+        start=None if start is None else os.path.abspath(start),
+    )
+    check_fits(model, dataset, stages, config)
     if not resume:
-        _check_free(out)
-    newest = _newest_checkpoint(run, out) if resume else None
-    progress, tensors = load_checkpoint(newest) if newest else (Progress(), {})
-    if newest:
-        load_weights(model, tensors.pop("model", {}), newest)
-
+        check_free(out)
     accelerator = _accelerator(config)
-    terminal = Terminal(sum(steps), progress.step, show=accelerator.is_main_process)
-    if progress.step == sum(steps) and (out / "model").exists():
+    with torch.random.fork_rng(), _full_disk_explained(out), ExitStack() as held:
+        point = _resumed(run, out, extend, accelerator, held) if resume else _Point(run, Progress(), {})
+        return _train(model, dataset, point, out, accelerator, held)
+
+
+@dataclasses.dataclass
+class _Point:
+    """Where a run begins or goes on: its settings, whether they are to be written, and a checkpoint's content."""
+
+    run: RunConfig
+    progress: Progress
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    checkpoint: Path | None = None
+    new: bool = True
+
+    @property
+    def total(self) -> int:
+        return sum(leg.steps for leg in self.run.legs)
+
+
+def _resumed(asked: RunConfig, out: Path, extend: bool, accelerator: Any, held: ExitStack) -> _Point:
+    path = out / CONFIG
+    if accelerator.is_main_process and path.exists():
+        held.enter_context(run_lock(out))
+    saved = RunConfig.load(path)
+    asked.check_resumes(saved, path)
+    newest = newest_checkpoint(out)
+    progress, tensors = load_checkpoint(newest) if newest else (Progress(), {})
+    finished = progress.step == sum(leg.steps for leg in saved.legs)
+    if finished:
+        progress.leg = len(saved.legs)
+    legs = resumed_legs(saved, asked, finished, extend, path)
+    run = dataclasses.replace(asked, start=saved.start).with_legs(legs)
+    return _Point(run, progress, tensors, newest, new=newest is None or legs != saved.legs)
+
+
+def _train(
+    model: nn.Module, dataset: Dataset[Item], point: _Point, out: Path, accelerator: Any, held: ExitStack
+) -> Path:
+    run, progress, main = point.run, point.progress, bool(accelerator.is_main_process)
+    terminal = Terminal(point.total, progress.step, show=main)
+    if point.checkpoint:
+        load_weights(model, point.tensors["model"], point.checkpoint)
+    if progress.step == point.total and (out / "model").exists():
         terminal.line(f"{out}: already finished, {progress.step} steps; nothing to do")
         return out / "model"
-    shape = (trainable(model).channels, trainable(model).image_size, trainable(model).image_size)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    turns = [sum(player.turns for player in players[stage]) for stage in stages]
-    batches = sum(count * taken for count, taken in zip(steps, turns, strict=True))
-    feed = Feed(dataset, shape, config, batches, accelerator.device, rank, world)
+    if run.start and not point.checkpoint:
+        terminal.line(take_weights(model, Path(run.start)))
+    feed = _feed(model, dataset, run, accelerator)
     accelerator.wait_for_everyone()  # every process has looked at `out` before one changes it
-    if accelerator.is_main_process:
-        _prepare(out, None if newest else run)
+    if main and not (out / CONFIG).exists():
+        out.mkdir(parents=True, exist_ok=True)
+        held.enter_context(run_lock(out))
+        check_free(out)
+    if main:
+        prepare(out, run if point.new else None)
     model.to(accelerator.device)
     _share_weights(model, accelerator)
-    log = RunLog(out, progress.step) if accelerator.is_main_process else None
-    whole = Run(model, dataset, config, out, accelerator, progress, log, terminal)
+    log = RunLog(out, progress.step) if main else None
+    whole = Run(model, dataset, run, out, accelerator, progress, log, terminal, Stopping())
     try:
-        with terminal:
-            if newest is None and whole.main:
+        with terminal, whole.stopping:
+            if point.checkpoint is None and main:
                 whole.save({"model": model.state_dict()})
-            for index in range(progress.leg, len(stages)):
-                if steps[index] and progress.step < sum(steps):
-                    Stage(whole, stages[index], steps[index], tensors).train(feed)
+            for index in range(progress.leg, len(run.legs)):
+                if run.legs[index].steps and progress.step < point.total:
+                    Stage(whole, run.legs[index], point.tensors).train(feed)
                 progress.leg = index + 1
             model.eval()
-            if whole.main:
+            if main:
                 trainable(model).save_pretrained(out / "model")
             accelerator.wait_for_everyone()
     finally:
         if log:
             log.close()
     return out / "model"
+
+
+def _feed(model: nn.Module, dataset: Dataset[Item], run: RunConfig, accelerator: Any) -> Feed:
+    """It reads one image or all, so that what is wrong with the data is known before anything is written."""
+    shape = (trainable(model).channels, trainable(model).image_size, trainable(model).image_size)
+    players = [
+        (leg.steps, run.train.player(player)) for leg in run.legs for player in trainable(model).players(leg.stage)
+    ]
+    batches = sum(steps * player.turns for steps, player in players)
+    return Feed(
+        dataset, shape, run.train, batches, accelerator.device, accelerator.process_index, accelerator.num_processes
+    )
 
 
 def _accelerator(config: TrainConfig) -> Any:
@@ -133,30 +200,6 @@ def _share_weights(model: nn.Module, accelerator: Any) -> None:
     if accelerator.num_processes > 1:
         for tensor in model.state_dict().values():
             tensor.copy_(require("accelerate.utils", "train").broadcast(tensor))
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(not entry.name.startswith(TEMPORARY) for entry in out.iterdir())):
-        raise CheckpointError(f"{out}: already there; resume that run, or choose another folder")
-
-
-def _newest_checkpoint(run: RunConfig, out: Path) -> Path | None:
-    """None when the run was killed before its first checkpoint, that of step 0."""
-    run.check_resumes(RunConfig.load(out / "config.yaml"), out / "config.yaml")
-    found = checkpoints(out / "checkpoints")
-    log = out / "log.jsonl"
-    if not found and log.exists() and log.stat().st_size:
-        raise CheckpointError(f"{out / 'checkpoints'}: expected a checkpoint to resume from, found none")
-    return found[-1] if found else None
-
-
-def _prepare(out: Path, run: RunConfig | None) -> None:
-    """Makes the folder of a new run, and clears away what a killed one was in the middle of writing."""
-    out.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(out)
-    remove_leftovers(out / "checkpoints")
-    if run:
-        run.save(out / "config.yaml")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from lapcore.training.feed import Batch, Feed
 from lapcore.training.learner import Learner
 from lapcore.training.log import Record, RunLog, Terminal
 from lapcore.training.pictures import pictures
+from lapcore.training.run import Leg, RunConfig, resume_command
+from lapcore.training.stop import Stopped, Stopping
 
 
 @dataclass
@@ -30,12 +33,17 @@ class Run:
 
     model: nn.Module
     dataset: Dataset[Item]
-    config: TrainConfig
+    settings: RunConfig
     out: Path
     accelerator: Any
     progress: Progress
     log: RunLog | None  # of the main process only
     terminal: Terminal
+    stopping: Stopping
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.settings.train
 
     @property
     def main(self) -> bool:
@@ -44,19 +52,24 @@ class Run:
     def save(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Writes a checkpoint of where the run stands; for the main process."""
         filled = {name: content for name, content in tensors.items() if content}
-        save_checkpoint(self.out / "checkpoints", self.progress, filled, self.config.keep_checkpoints)
+        known = self.settings.known_to_models()
+        save_checkpoint(self.out / "checkpoints", self.progress, known, filled, self.config.keep_checkpoints)
+
+    @property
+    def steps(self) -> int:
+        return sum(leg.steps for leg in self.settings.legs)
 
 
 class Stage:
-    """Stage `name` of a run, for `steps`; `restored`: tensors of a checkpoint taken inside this leg."""
+    """A leg of a run; `restored`: tensors of a checkpoint taken inside it."""
 
-    def __init__(self, run: Run, name: str, steps: int, restored: Mapping[str, Mapping[str, Tensor]]) -> None:
-        self.whole, self.name, self.steps = run, name, steps
+    def __init__(self, run: Run, leg: Leg, restored: Mapping[str, Mapping[str, Tensor]]) -> None:
+        self.whole, (self.name, self.steps) = run, leg
         self.config, self.progress, self.accelerator = run.config, run.progress, run.accelerator
-        parameters = trainable(run.model).set_stage(name)
-        players = [self.config.player(player) for player in trainable(run.model).players(name)]
+        parameters = trainable(run.model).set_stage(self.name)
+        players = [self.config.player(player) for player in trainable(run.model).players(self.name)]
         self.learners = [
-            Learner(player, run.model, name, parameters, self.config, self.accelerator, alone=len(players) == 1)
+            Learner(player, run.model, self.name, parameters, self.config, self.accelerator, alone=len(players) == 1)
             for player in players
         ]
         self._restore(restored)
@@ -70,7 +83,8 @@ class Stage:
         for _ in range(left):
             self._step(batches)
             step, last = self.progress.step, self.progress.leg_step == self.steps
-            checkpoint = last or step % self.config.checkpoint_every == 0
+            stopped = self.whole.stopping.number(self.accelerator)
+            checkpoint = last or stopped or step % self.config.checkpoint_every == 0
             self.whole.terminal.advance(step)
             if checkpoint or step % self.config.log_every == 0:
                 self._report()
@@ -78,6 +92,8 @@ class Stage:
                 self._end()
             elif checkpoint:
                 self._checkpoint()
+            if stopped and step < self.whole.steps:
+                raise self._stopped(stopped)
             if last or (self.config.sample_every and step % self.config.sample_every == 0):
                 self._show()
             if checkpoint:
@@ -153,6 +169,12 @@ class Stage:
         self.whole.save({"model": self.whole.model.state_dict(), "ema": averages, "optimizer": optimizers})
         if self.whole.log:
             self.whole.log.flush()
+
+    def _stopped(self, number: int) -> Stopped:
+        """What to tell of a run that a signal ended, after its checkpoint."""
+        kept = f"step {self.progress.step} of {self.whole.steps} (stage {self.name}) is kept in {self.whole.out}"
+        command = resume_command(self.whole.settings.model, self.whole.out)
+        return Stopped(f"stopped by {signal.Signals(number).name}: {kept}; go on with: {command}", number)
 
     def _end(self) -> None:
         """Hands on the averages, and says on disk that the leg is done."""

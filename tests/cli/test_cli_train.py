@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
+import shutil
 import signal
 import time
 
@@ -37,7 +40,7 @@ def test_train_then_sample(lapcore, photos, tmp_path):
     assert result.returncode == 0, result.stderr
     assert str(run / "model") in result.stdout and "Traceback" not in result.stderr
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["model"] == "vae" and config["options"]["latent"] == 8 and config["train"]["steps"] == 6
+    assert config["model"] == "vae" and config["options"]["latent"] == 8 and config["train"]["steps"] == [6]
     assert main(["sample", str(run), "--seeds", "0-2", "--out", str(tmp_path / "samples"), "--batch", "4"]) == 0
     assert len(list((tmp_path / "samples").glob("[0-9]*.png"))) == 3
 
@@ -99,7 +102,7 @@ def test_settings_files_come_first_and_runs_are_settings_files(one_thread, photo
     )
     assert in_process("vae", "--out", tmp_path / "a", "--steps", 4, "--config", file) == 0, capsys.readouterr().err
     config = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
-    assert config["train"]["steps"] == 4 and config["options"]["latent"] == 8
+    assert config["train"]["steps"] == [4] and config["options"]["latent"] == 8
     assert in_process("vae", "--config", tmp_path / "a" / "config.yaml", "--out", tmp_path / "b") == 0
     assert same_weights(tmp_path / "a", tmp_path / "b")
     assert in_process("lapcvae", "--config", tmp_path / "a" / "config.yaml", "--out", tmp_path / "c") == 1
@@ -107,23 +110,38 @@ def test_settings_files_come_first_and_runs_are_settings_files(one_thread, photo
     assert not (tmp_path / "c").exists()
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(one_thread, photos, tmp_path, capsys):
-    settings = ["--data", photos, *TINY, *SMALL, "--steps", 600, "--checkpoint_every", 50, "--log_every", 50]
-    process = start("train", "vae", "--out", tmp_path / "cut", *settings)
+def stopped_at(out, number, *arguments):
+    """stderr of a training that got the signal after its second checkpoint."""
+    process = start("train", "vae", "--out", out, *arguments)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "cut" / "checkpoints").glob("step-*50")):
+    while not list((out / "checkpoints").glob("step-*50")):
         assert process.poll() is None, process.communicate()
         if time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"no checkpoint after a minute: {process.communicate()}")
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and stderr.splitlines()[-1].startswith("lapcore: interrupted"), stderr
-    assert "Traceback" not in stderr and not (tmp_path / "cut" / "model").exists()
-    assert in_process("vae", "--out", tmp_path / "cut", "--resume") == 0, capsys.readouterr().err
+    assert process.returncode == 128 + number and "Traceback" not in stderr, stderr
+    return stderr.splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_with_the_command_that_it_names(number, one_thread, photos, tmp_path, capsys):
+    settings = ["--data", photos, *TINY, *SMALL, "--steps", 150, "--checkpoint_every", 50, "--log_every", 50]
+    out = tmp_path / "cut short's"
+    *_, pending, last = stopped_at(out, number, *settings)
+    match = re.fullmatch(
+        rf"lapcore: stopped by {number.name}: step (\d+) of 150 \(stage all\) is kept in (.*); go on with: lapcore (.*)",
+        last,
+    )
+    assert match and match[2] == str(out), last
+    assert pending.startswith(f"step {match[1]}/150") and not (out / "model").exists()
+    assert main(["sample", str(out), "--seeds", "0-3", "--batch", "4", "--out", str(tmp_path / "samples")]) == 0
+    assert f"training has not finished; taking step {match[1]} of 150, in stage all" in capsys.readouterr().err
+    assert main(shlex.split(match[3])) == 0, capsys.readouterr().err
     assert in_process("vae", "--out", tmp_path / "whole", *settings) == 0
-    assert same_weights(tmp_path / "cut", tmp_path / "whole")
+    assert same_weights(out, tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -171,3 +189,71 @@ def test_refusals_are_one_line(photos, picture, tmp_path, capsys):
     (run / "notes.txt").write_text("mine")
     assert in_process("vae", "--data", photos, *settings) == 1
     assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_a_finished_run_is_trained_further(one_thread, photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = ["--data", photos, *TINY, *SMALL]
+    assert in_process("vae", "--out", out, *settings) == 0
+    assert in_process("vae", "--out", out, "--resume") == 0
+    assert "already finished, 6 steps" in capsys.readouterr().err
+    assert in_process("vae", "--out", out, "--resume", "--steps", 4) == 0, capsys.readouterr().err
+    assert in_process("vae", "--out", out, "--stage", "all") == 0
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["stages"] == ["all"] * 3 and config["train"]["steps"] == [6, 4, 4]
+    assert in_process("vae", "--out", out, *settings, "--stage", "all") == 1
+    assert "already there" in capsys.readouterr().err
+    assert in_process("vae", "--config", out / "config.yaml", "--out", tmp_path / "again") == 0
+    assert same_weights(out, tmp_path / "again")
+
+
+def test_levels_trained_apart_are_joined(one_thread, photos, tmp_path, capsys):
+    tiny = ["--model.sizes", "[8,16]", "--model.width", 4, "--model.critic_width", 4, "--model.hidden", 8]
+    command = ["lapgan", *tiny, *SMALL, "--steps", 2, "--data", photos]
+    parts = {stage: tmp_path / stage for stage in ("level1", "level0")}
+    for stage, part in parts.items():
+        assert in_process(*command, "--stage", stage, "--out", part) == 0, capsys.readouterr().err
+    out = tmp_path / "run"
+    assert main(["join", str(parts["level0"]), str(parts["level1"]), "--out", str(out)]) == 0, capsys.readouterr().err
+    weights = load_file(out / "model/model.safetensors")
+    starts = load_file(parts["level1"] / "checkpoints/step-00000000/model.safetensors")
+    for stage, part in parts.items():
+        trained, level = load_file(part / "model/model.safetensors"), f"levels.{stage[-1]}."
+        assert all(weights[name].equal(trained[name]) for name in weights if name.startswith(level))
+        assert not all(weights[name].equal(starts[name]) for name in weights if name.startswith(level))
+    assert yaml.safe_load((out / "config.yaml").read_text())["stages"] == ["level1", "level0"]
+    assert in_process("lapgan", "--out", out, "--resume", "--steps", 2) == 0, capsys.readouterr().err
+    assert main(["sample", str(out), "--seeds", "0-3", "--batch", "4", "--out", str(tmp_path / "samples")]) == 0
+    capsys.readouterr()
+    for stage, settings, words in [
+        ("level1", [], f"trained stage level1, as {parts['level1']} did"),
+        ("level0", ["--seed", 1], f"train.seed: 0 {parts['level1']}, 1 {tmp_path / 'other'}"),
+    ]:
+        shutil.rmtree(tmp_path / "other", ignore_errors=True)
+        assert in_process(*command, "--stage", stage, "--out", tmp_path / "other", *settings) == 0
+        assert main(["join", str(parts["level1"]), str(tmp_path / "other"), "--out", str(tmp_path / "both")]) == 1
+        assert words in capsys.readouterr().err and not (tmp_path / "both").exists()
+    assert in_process(*command, "--stage", "level7", "--out", tmp_path / "both") == 1
+    assert "stages: expected some of level1, level0, got level7" in capsys.readouterr().err
+
+
+def test_weights_of_another_run_to_start_from(one_thread, photos, tmp_path, capsys):
+    settings = ["--data", photos, *TINY, *SMALL]
+    assert in_process("vae", "--out", tmp_path / "a", *settings) == 0
+    assert in_process("vae", "--out", tmp_path / "b", *settings, "--start", tmp_path / "a", "--model.latent", 5) == 0
+    assert (
+        "3 did not fit and start anew: encoder.moments.weight, encoder.moments.bias, decoder.start.weight"
+        in capsys.readouterr().err
+    )
+    assert in_process("vae", "--out", tmp_path / "c", *settings, "--start", tmp_path / "none") == 1
+    assert in_process("lapcvae", "--out", tmp_path / "c", "--data", photos, *SMALL, "--start", tmp_path / "a") == 1
+    assert "expected the weights of a lapcvae" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_numbers_for_words(one_thread, photos, tmp_path, capsys):
+    settings = ["--data", photos, *TINY, *SMALL, "--model.variance"]
+    assert in_process("vae", "--out", tmp_path / "a", *settings, "0.02") == 0, capsys.readouterr().err
+    assert yaml.safe_load((tmp_path / "a/config.yaml").read_text())["options"]["variance"] == 0.02
+    assert in_process("vae", "--out", tmp_path / "b", *settings, "pixel") == 0
+    assert in_process("vae", "--out", tmp_path / "c", *settings, "much") == 1

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from lapcore.training.checkpoint import checkpoints
+from lapcore.models.running import checkpoints
 from tests.training.tiny import run
 
 ROOT = Path(__file__).parents[2]

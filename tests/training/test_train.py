@@ -16,8 +16,8 @@ from torch import Tensor
 import lapcore.training.checkpoint
 from lapcore.data import open_images, write_png
 from lapcore.errors import CheckpointError, DataError, LapcoreError
+from lapcore.models.running import checkpoints
 from lapcore.training import RunConfig, TrainConfig, train
-from lapcore.training.checkpoint import checkpoints
 from lapcore.training.log import Terminal
 from tests.training.killed import losses
 from tests.training.tiny import SETTINGS, Pictures, Tiny, run, tiny
@@ -47,6 +47,7 @@ def part_of(whole: Path, out: Path, step: int) -> Path:
 
 def test_run_folder(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {
+        ".lock",
         "config.yaml",
         "log.jsonl",
         "tensorboard",
