@@ -119,8 +119,9 @@ def evaluate_multiscale_parzen(
 
     The split is applied as often as the model's pyramid halves exactly. The coarsest low is that of `drawn`, samples of the model,
     uint8 (M, C, H, W). The details of a low are drawn by `details` seeds from `seed` on, the same for every image, with
-    `draw_details` where the model has it, as LAPGAN. Elsewhere, as for LapCVAE, whose levels are blurred, they are those of samples
-    that keep the level of the model's pyramid which the low's own picture has, every pixel repeated: a function of the low alone.
+    `draw_details` where the model has it and its levels are means, as LAPGAN's by default. Elsewhere, as for LapCVAE, whose levels
+    are blurred, they are those of samples that keep the level of the model's pyramid which the low's own picture has, every pixel
+    repeated: a function of the low alone.
 
     labels: as in `draw_samples`, which also says what None is. options: of the model's `sample`.
     Returns what `multiscale_parzen` does, and numbers of "samples" and of "details".
@@ -167,7 +168,7 @@ def details_of(
             image, _high = haar_split(image)
         return haar_split(image)[1]
 
-    if hasattr(model, "draw_details"):
+    if hasattr(model, "draw_details") and model.filter == "area":
         return lambda level, low: cast(Tensor, model.draw_details(level, low, seeds, chosen))
     return draw
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import lapcore
-from lapcore.metrics import haar_merge, haar_split, multiscale_parzen
+from lapcore.metrics import evaluate_multiscale_parzen, haar_merge, haar_split, multiscale_parzen
 from lapcore.models import LAPGAN
 from lapcore.models.adversarial import MIX, PRIOR
 from tests.models import adversaries
@@ -302,6 +302,14 @@ def test_multiscale_parzen_of_a_model() -> None:
     )
     assert len(found["means"]) == 3 and np.isfinite(found["mean"])
     assert found["mean"] == pytest.approx(sum(found["means"]))
+
+
+@pytest.mark.parametrize("filter", ["area", "binomial"])
+def test_multiscale_parzen_as_eval_computes_it(filter: str) -> None:
+    model = small(filter=filter, num_classes=3).eval()
+    images = ((images_of(6) + 1) * 127.5).round().to(torch.uint8)
+    found = evaluate_multiscale_parzen(model, images[:3], images[3:], images, details=8)["multiscale_parzen"]
+    assert len(found["means"]) == 3 and np.isfinite(found["mean"])
 
 
 def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
