@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lapcore.cli import arguments as types
-from lapcore.cli.images import add_convert, to_pictures
+from lapcore.cli.images import add_convert, open_data, to_pictures
+from lapcore.cli.labels import add_label
 from lapcore.cli.output import check_new_folder, new_folder
 from lapcore.errors import DataError, LapcoreError
 
@@ -32,7 +33,7 @@ def run(arguments: list[str]) -> None:
     )
     parser.add_argument("--mask", type=Path, help="grey picture, white where to edit, of the size of either")
     parser.add_argument("--samples", type=types.positive, default=8, help="how many edits to draw (8)")
-    parser.add_argument("--label", type=int, help="the image's class, for a model with classes")
+    add_label(parser, "the image", "a table beside it")
     parser.add_argument("--seed", type=types.seed, default=0, help="edit i is drawn from seed + i (0)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the edits")
     add_convert(parser)
@@ -51,7 +52,7 @@ def run(arguments: list[str]) -> None:
     label = _label(options, model)
     image, painted, mask = (part.to(model.device) for part in _read(options, model))
     seeds = torch.arange(options.samples, device=model.device) + options.seed
-    labels = None if label is None else label.expand(options.samples)
+    labels = None if label is None else label.expand(options.samples, *label.shape[1:])
     edits = to_pictures(model.edit(image, painted, mask, options.level, seeds, labels))
     plain = to_pictures(model.reconstruct(image, labels=label))
     with new_folder(options.out, options.overwrite) as folder:
@@ -63,13 +64,15 @@ def run(arguments: list[str]) -> None:
 
 
 def _label(options: Namespace, model: Any) -> Tensor | None:
-    """The class (1,) of the image, for a model with classes."""
-    import torch
-
-    if (options.label is None) != (model.num_classes is None):
-        has = f"{model.num_classes} classes" if model.num_classes else "no classes"
-        raise LapcoreError(f"--label: the model has {has}, got {options.label}")
-    return None if options.label is None else torch.tensor([options.label], device=model.device)
+    """The class (1,), or the attributes (1, A), of the image, for a model with such."""
+    if model.num_classes is None and not model.attributes:
+        if options.label is not None or options.attributes is not None:
+            raise LapcoreError("--label, --attributes: the model has neither classes nor attributes; leave them out")
+        return None
+    if model.num_classes is not None and options.label is None:
+        raise LapcoreError(f"--label: the model has {model.num_classes} classes; say which is the image's")
+    reading = Namespace(**vars(options) | {"resize": "none"})
+    return open_data(options.image, model, reading, model.image_size).labels.to(model.device)
 
 
 def _read(options: Namespace, model: Any) -> tuple[Tensor, Tensor, Tensor]:

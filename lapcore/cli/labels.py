@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from lapcore.data import ImageDataset
 
 
-def add_label(parser: ArgumentParser) -> None:
+def add_label(parser: ArgumentParser, whose: str = "all images", table: str = "a table") -> None:
     """Labels for images that come without."""
-    meaning = "the class of all images, for those that do not lie in folders of classes"
+    meaning = f"the class of {whose}, for a model with classes, where no folder says it"
     parser.add_argument("--label", type=int, metavar="CLASS", help=meaning)
-    meaning = "glasses=1,hair_color=blonde: what all images have, for those without a table; 0 for those not named"
-    parser.add_argument("--attributes", metavar="NAME=VALUE,...", help=meaning)
+    meaning = (
+        f"glasses=1,hair_color=blonde: what {whose} shows, for a model with attributes, where {table} does not say it"
+    )
+    parser.add_argument("--attributes", metavar="NAME=VALUE,...", help=f"{meaning}; 0 for those not named")
 
 
 def labels_of(dataset: ImageDataset, model: Any, options: Namespace, path: Path) -> Tensor:

@@ -13,7 +13,7 @@ from lapcore.cli.images import batches, open_data
 from lapcore.cli.main import main
 from lapcore.data import open_images, read_image, to_model_range, to_uint8
 from lapcore.errors import DataError, LapcoreError
-from lapcore.models import VAE, load_model
+from lapcore.models import VAE, LapCVAE, load_model
 from lapcore.training import RunConfig
 
 SIZE = 16
@@ -118,3 +118,30 @@ def test_reconstruct_takes_a_label(run_of, picture, tmp_path, capsys):
     assert (read_image(tmp_path / "out" / "x.png").int() - expected.int()).abs().max() <= 1
     assert main(["eval", str(run), "--data", str(path), "--label", "1"]) == 0
     assert "1 images" in capsys.readouterr().out and load_model(run).num_classes == 3
+
+
+def test_edit_takes_a_label(picture, tmp_path, capsys):
+    torch.manual_seed(0)
+    settings = {"levels": 1, "latent": 8, "band_latent": 2, "widths": (8,), "band_width": 8, "hidden": 16}
+    LapCVAE(image_size=SIZE, **settings, num_classes=3).save_pretrained(tmp_path / "run")
+    LapCVAE(image_size=SIZE, **settings).save_pretrained(tmp_path / "plain")
+    path, painted = picture("x.png"), picture("y.png", seed=1)
+
+    def edit(run, *more):
+        arguments = ("edit", tmp_path / run, path, "--painted", painted, "--level", 1, "--samples", 2, *more)
+        return main(list(map(str, arguments)))
+
+    assert edit("run", "--label", 2, "--out", tmp_path / "a") == 0
+    model = load_model(tmp_path / "run").eval()
+    image, other = (to_model_range(read_image(file))[None] for file in (path, painted))
+    level, mask = model.decompose(other).images[1], torch.ones(1, 1, SIZE, SIZE)
+    expected = to_uint8(model.edit(image, level, mask, 1, torch.arange(2), torch.full((2,), 2)))
+    assert (read_image(tmp_path / "a" / "edit-1.png").int() - expected[1].int()).abs().max() <= 1
+    for run, more, message in (
+        ("run", (), "--label: the model has 3 classes"),
+        ("run", ("--label", 3), "--label 3: the model has 3 classes"),
+        ("plain", ("--label", 0), "neither classes nor attributes"),
+        ("plain", ("--attributes", "hair=red"), "neither classes nor attributes"),
+    ):
+        assert edit(run, *more, "--out", tmp_path / "b") == 1
+        assert message in capsys.readouterr().err and not (tmp_path / "b").exists()
