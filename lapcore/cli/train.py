@@ -59,7 +59,9 @@ def _train(model_class: Any, options: Any, extend: bool) -> None:
 
     config = TrainConfig(**{field.name: options[field.name] for field in fields(TrainConfig)})
     model_options = _numbers(model_class, options.model.as_dict())
-    dataset = _open(options, options.data, model_options)
+    dataset = _open(options, options.data, _attributes(options, model_class, model_options))
+    if dataset.attributes:
+        model_options["attributes"] = list(dataset.attributes)
     # The starting weights are torch's, drawn from its generator.
     torch.manual_seed(config.seed)
     model = model_class(image_size=options.size, channels=options.channels, **model_options)
@@ -71,7 +73,16 @@ def _train(model_class: Any, options: Any, extend: bool) -> None:
         print(f"{folder}: trained; next: lapcore sample {_next_sample(model, options)}")
 
 
-def _open(options: Any, path: str, model_options: Mapping[str, Any]) -> Any:
+def _attributes(options: Any, model_class: Any, model_options: Mapping[str, Any]) -> Any:
+    """The columns asked for, of the data's table."""
+    if options.attributes is None:
+        return model_options.get("attributes")
+    if "attributes" not in model_options:
+        raise LapcoreError(f"--attributes: a {model_class.name} takes none")
+    return [name.strip() for name in options.attributes.split(",")]
+
+
+def _open(options: Any, path: str, attributes: Any) -> Any:
     from lapcore.data import open_images
 
     return open_images(
@@ -82,7 +93,7 @@ def _open(options: Any, path: str, model_options: Mapping[str, Any]) -> Any:
         convert=options.convert,
         crops_per_image=options.crops_per_image,
         seed=options.data_seed,
-        attributes=model_options.get("attributes"),
+        attributes=attributes,
         verify=options.verify,
     )
 
@@ -146,6 +157,8 @@ def _parser(name: str, model_class: Any) -> Any:
     parser.add_argument("--convert", action="store_true", help="take grey as colour and so on")
     parser.add_argument("--crops_per_image", type=int, default=1, help="with random_crop: crops of each image")
     parser.add_argument("--data_seed", type=int, default=0, help="of the random crops")
+    meaning = "glasses,hair_color: columns of the attributes.csv beside the images, for a model that takes attributes"
+    parser.add_argument("--attributes", type=str, default=None, metavar="NAME,...", help=meaning)
     parser.add_argument("--verify", action="store_true", help="read every image once before training")
     parser.add_class_arguments(TrainConfig)
     parser.add_class_arguments(model_class, "model", skip={"image_size", "channels"})

@@ -83,8 +83,9 @@ def open_images(
         "seed": seed,
         "crops_per_image": crops_per_image,
     }
-    if attributes is not None:
-        spec["attributes"] = list(attributes)
+    found = None if attributes is None else _vectors(source, path, attributes)
+    if found is not None:
+        spec["attributes"] = list(found[0])
     dataset = ImageDataset(
         source,
         size=size,
@@ -92,7 +93,7 @@ def open_images(
         seed=seed,
         crops_per_image=crops_per_image,
         spec=spec,
-        attributes=None if attributes is None else _vectors(source, path, attributes),
+        attributes=found,
     )
     if verify:
         dataset.verify()

@@ -145,3 +145,29 @@ def test_edit_takes_a_label(picture, tmp_path, capsys):
     ):
         assert edit(run, *more, "--out", tmp_path / "b") == 1
         assert message in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+def test_train_on_a_table_of_attributes(picture, tmp_path, capsys):
+    for seed in range(4):
+        picture(f"in/{seed}.png", seed=seed)
+    rows = "".join(f"{seed}.png,{seed % 2},{('red', 'black')[seed // 2]}\n" for seed in range(4))
+    (tmp_path / "in" / "attributes.csv").write_text("file,glasses,hair\n" + rows)
+    tiny = ["--model.latent=8", "--model.widths=[8,8]", "--model.decoder_widths=[8,8]", "--model.hidden=16"]
+    settings = [*tiny, "--size=16", "--steps=3", "--batch_size=4", "--num_workers=0", "--device=cpu"]
+    data, run = f"--data={tmp_path}/in", tmp_path / "run"
+    assert main(["train", "vae", data, f"--out={run}", *settings, "--attributes", "glasses, hair"]) == 0
+    names = ("glasses", "hair=black", "hair=red")
+    assert load_model(run).attributes == names
+    assert RunConfig.load(run / "config.yaml").data["attributes"] == list(names)
+    assert main(["train", "vae", f"--out={run}", "--resume", "--steps=2"]) == 0
+    assert main(["sample", str(run), "--seeds=0", "--attributes=hair=red", f"--out={tmp_path}/samples"]) == 0
+    assert main(["eval", str(run), data]) == 0
+    capsys.readouterr()
+    for more, message in (
+        (["--attributes", "beard"], "no column 'beard'"),
+        (["--attributes", "hair", "--model.num_classes=2"], "attributes"),
+    ):
+        assert main(["train", "vae", data, f"--out={tmp_path}/other", *settings, *more]) == 1
+        assert message in capsys.readouterr().err and not (tmp_path / "other").exists()
+    pixelcnn = ["train", "pixelcnn", data, f"--out={tmp_path}/other", *settings[4:], "--attributes", "hair"]
+    assert main(pixelcnn) == 1 and "--attributes: a pixelcnn takes none" in capsys.readouterr().err

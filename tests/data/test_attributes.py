@@ -72,7 +72,8 @@ def check(dataset):
 def test_columns_of_numbers_and_of_words(folder):
     dataset = open_images(folder(), size=4, attributes=["glasses", "age", "hair"])
     check(dataset)
-    assert dataset.spec["attributes"] == ["glasses", "age", "hair"]
+    assert dataset.spec["attributes"] == list(NAMES)
+    assert open_images(dataset.spec["path"], attributes=dataset.spec["attributes"]).labels.equal(dataset.labels)
     check(pickle.loads(pickle.dumps(dataset)))
 
 
