@@ -125,16 +125,17 @@ class AdversarialModel(ImageModel):
         return found
 
     def _stream(self, stage: str, kind: int) -> int:
-        """A stream of noise for each stage and kind, so that one seed serves all."""
-        return 2 * int(stage.removeprefix("level") if stage.startswith("level") else 0) + kind
+        """The stream of a kind of noise; a model of several stages gives each its own, so that one seed serves all."""
+        return kind
 
     @abstractmethod
-    def _round(self, stage: str, images: Tensor, labels: Tensor | None, seeds: Tensor) -> Round: ...
+    def _round(self, stage: str, images: Tensor, labels: Tensor | None, seeds: Tensor) -> Round:
+        """How `stage` plays a batch of images."""
 
     def _critic_turn(self, turn: Round, labels: Tensor | None, mix: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             drawn = turn.draw()
-        real, fake = turn.judge(turn.real), turn.judge(drawn)
+        real, fake = turn.judge(turn.real), turn.judge(drawn)  # in batches of their own, as DCGAN's batch norm has them
         real_scores, fake_scores = full_precision(real.scores), full_precision(fake.scores)
         loss = critic_loss(self.kind, real_scores, fake_scores)
         found = {"accuracy": critic_accuracy(self.kind, real_scores, fake_scores)}

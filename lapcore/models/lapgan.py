@@ -163,6 +163,9 @@ class LAPGAN(AdversarialModel):
     def _level(self, k: int) -> Level:
         return cast(Level, self.levels[k])
 
+    def _stream(self, stage: str, kind: int) -> int:
+        return 2 * int(stage.removeprefix("level")) + kind
+
     def _round(self, stage: str, images: Tensor, labels: Tensor | None, seeds: Tensor) -> Round:
         k = int(stage.removeprefix("level"))
         critic, noise = self._level(k).critic, self._noise(k, seeds)
