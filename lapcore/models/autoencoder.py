@@ -10,7 +10,7 @@ from lapcore.models.autoencoding import PRIOR, VectorCodeModel
 from lapcore.models.base import inference, positive
 from lapcore.nn.batch_norm import BatchNorm1d
 from lapcore.nn.blocks import Down, VectorDecoder, halvings
-from lapcore.nn.code_gaussian import CodeGaussian
+from lapcore.nn.running_gaussians import CodeGaussian
 from lapcore.ops import random
 
 
@@ -21,7 +21,7 @@ class Autoencoder(VectorCodeModel):
     same subspace as the first `latent` principal components (Baldi and Hornik 1989), and `PCA` is the reference.
 
     It gives codes no distribution; to be compared with models that do, it samples from the Gaussian of the mean and covariance of
-    the codes seen in training (`lapcore.nn.code_gaussian`), as Ghosh et al. 2020 fit one afterwards.
+    the codes seen in training (`lapcore.nn.running_gaussians`), as Ghosh et al. 2020 fit one afterwards.
 
     Args:
         image_size, channels: of the images, square; any size.

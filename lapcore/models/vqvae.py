@@ -13,6 +13,7 @@ from lapcore.models.base import Player, check_tensor, inference, positive
 from lapcore.models.gated_pixelcnn import GatedPixelCNN
 from lapcore.nn.code_maps import MapDecoder, MapEncoder, code_side
 from lapcore.nn.codebook import VectorQuantizer
+from lapcore.nn.running_gaussians import ErrorVariance
 from lapcore.ops.gaussian import gaussian_nll
 from lapcore.ops.pixelcnn_sampler import level_indices, level_values
 from lapcore.ops.vector_quantize import vector_quantize
@@ -29,11 +30,11 @@ class VQVAE(AutoencodingModel):
     follow moving averages of the vectors that chose them, and the middle term is left out, as in the paper's appendix A.1. Stage
     "prior" trains p(z) on the code maps of the finished autoencoder, whose weights stay.
 
-    p(x|z) = N(f(z), s_c^2 I), one variance for each channel, fitted beside L, of which it is no part: then
-    log p(x) >= log p(x|z) + log p(z) for the z that x is encoded to, which `elbo` gives.
+    With p(x|z) = N(f(z), v I), where v is each channel's mean squared error of late, log p(x) >= log p(x|z) + log p(z) for the z
+    that x is encoded to, which `elbo` gives.
 
-    Layers are the paper's; images whose size is no multiple of 4 are continued by their last pixels. The log-variances' bounds, the
-    length of codes, new starts for idle codes, and all of the prior's sizes are ours.
+    Layers are the paper's; images whose size is no multiple of 4 are continued by their last pixels. How v is found, the length of
+    codes, new starts for idle ones, and all of the prior's sizes are ours.
 
     Args:
         image_size, channels: of the images, square; any size.
@@ -82,7 +83,8 @@ class VQVAE(AutoencodingModel):
         self.codes, self.side = codes, code_side(image_size)
         self.encoder = MapEncoder(channels, image_size, hidden, blocks, dim)
         self.quantizer = VectorQuantizer(codes, dim, beta=beta, decay=decay, restart_after=restart_after)
-        self.decoder = MapDecoder(channels, image_size, hidden, blocks, dim, "channel")
+        self.decoder = MapDecoder(channels, image_size, hidden, blocks, dim)
+        self.error = ErrorVariance(channels)
         self.prior = GatedPixelCNN(
             self.side,
             1,
@@ -98,24 +100,25 @@ class VQVAE(AutoencodingModel):
         return ("autoencoder", "prior")
 
     def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        stages = {"autoencoder": (self.encoder, self.quantizer, self.decoder), "prior": (self.prior,)}
+        stages = {"autoencoder": (self.encoder, self.quantizer, self.decoder, self.error), "prior": (self.prior,)}
         if stage not in stages:
             raise ValueError(f"stage: expected {', '.join(stages)}, got {stage!r}")
         return stages[stage]
 
     def players(self, stage: str) -> tuple[Player, ...]:
-        """One, with the paper's learning rate for the autoencoder."""
+        """One; the autoencoder's has the paper's learning rate, without a schedule."""
         modules = tuple(self._modules_of(stage))
-        return (Player("model", modules, lr=2e-4 if stage == "autoencoder" else 1e-3),)
+        if stage == "prior":
+            return (Player("model", modules),)
+        return (Player("model", modules, lr=2e-4, warmup=0, schedule="constant", grad_clip=0.0),)
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Scalars of a batch; nothing is drawn from seeds. stage: None takes the one `set_stage` chose, else "autoencoder".
 
-        "autoencoder": "loss", L plus "nll" per value, which moves the variances alone; "nll", -log p(x|z) in nats per image; "mse"
-        in [-1, 1] units; "commitment", the mean of ||z_e - z_q||^2; "perplexity", from 1, one code does it all, to K.
-        "prior": "loss", -log p(z) in nats per code, and the same in "bits_per_code".
+        "autoencoder": "loss", L; "mse" in [-1, 1] units; "commitment", the mean of ||z_e - z_q||^2; "perplexity", from 1, one code
+        does it all, to K. "prior": "loss", -log p(z) in nats per code, and the same in "bits_per_code".
         """
         self._check_batch(images, labels, seeds)
         stage = stage or self.stage or "autoencoder"
@@ -124,12 +127,12 @@ class VQVAE(AutoencodingModel):
 
     def _autoencoder_loss(self, images: Tensor) -> dict[str, Tensor]:
         coded = self.quantizer(self.encoder(images))
-        mean, logvar = self.decoder(coded.quantized)
-        mse = (mean - images).square().mean()
-        nll = gaussian_nll(images, mean.detach(), logvar).mean()
+        errors = self.decoder(coded.quantized) - images
+        if self.training:
+            self.error.follow(errors)
+        mse = errors.square().mean()
         return {
-            "loss": mse / self.data_variance + coded.loss + nll / images[0].numel(),
-            "nll": nll.detach(),
+            "loss": mse / self.data_variance + coded.loss,
             "mse": mse.detach(),
             "commitment": coded.commitment_loss.detach(),
             "perplexity": coded.perplexity,
@@ -149,7 +152,8 @@ class VQVAE(AutoencodingModel):
         """
         self._check_batch(images, labels, None)
         indices = self._indices(images)
-        mean, logvar = self.decoder(self.quantizer.lookup(indices))
+        mean = self.decoder(self.quantizer.lookup(indices))
+        logvar = self.error.logvar().expand_as(mean)
         return self.prior.log_likelihood(self._values(indices), labels) - gaussian_nll(images, mean, logvar)
 
     @inference
@@ -169,7 +173,7 @@ class VQVAE(AutoencodingModel):
             raise ValueError(f"codes: expected shape (N, {self.side}, {self.side}), got {tuple(codes.shape)}")
         if codes.min() < 0 or codes.max() >= self.codes:
             raise ValueError(f"codes: expected 0 to {self.codes - 1}, got {codes.min()} to {codes.max()}")
-        images: Tensor = self.decoder(self.quantizer.lookup(codes))[0]
+        images: Tensor = self.decoder(self.quantizer.lookup(codes))
         return images
 
     @inference
@@ -185,7 +189,7 @@ class VQVAE(AutoencodingModel):
         return features
 
     def _decoded(self, codes: Tensor, labels: Tensor | None) -> Tensor:
-        images: Tensor = self.decoder(self.quantizer.lookup(self._nearest(codes)))[0]
+        images: Tensor = self.decoder(self.quantizer.lookup(self._nearest(codes)))
         return images
 
     def _indices(self, images: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lapcore.nn.blocks import ImageLogvar, Moments
-
 STRIDE = 4
 """Pixels, per axis, for each place of a code map."""
 
@@ -55,24 +53,19 @@ class MapEncoder(nn.Module):
 
 
 class MapDecoder(nn.Module):
-    """(N, dim, H/4, W/4) -> mean and log-variance of an image (N, C, H, W): the mirror image of `MapEncoder`.
+    """(N, dim, H/4, W/4) -> image (N, C, H, W): the mirror image of `MapEncoder`."""
 
-    variance: as `ImageLogvar` takes it.
-    """
-
-    def __init__(self, channels: int, size: int, hidden: int, blocks: int, dim: int, variance: str | float) -> None:
+    def __init__(self, channels: int, size: int, hidden: int, blocks: int, dim: int) -> None:
         super().__init__()
         self.size = size
-        self.logvar = ImageLogvar(channels, variance)
         self.codes = nn.Conv2d(dim, hidden, 3, padding=1)
         self.blocks = nn.Sequential(*[ResidualBlock(hidden) for _ in range(blocks)])
         self.ups = nn.Sequential(
             nn.ConvTranspose2d(hidden, hidden, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.ConvTranspose2d(hidden, self.logvar.outputs, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(hidden, channels, 4, stride=2, padding=1),
         )
 
-    def forward(self, codes: Tensor) -> Moments:
-        image = self.ups(torch.relu(self.blocks(self.codes(codes))))
-        moments: Moments = self.logvar(image[..., : self.size, : self.size])
-        return moments
+    def forward(self, codes: Tensor) -> Tensor:
+        image: Tensor = self.ups(torch.relu(self.blocks(self.codes(codes))))
+        return image[..., : self.size, : self.size]

@@ -14,7 +14,7 @@ from torch import Tensor
 import lapcore
 from lapcore.models.autoencoder import Autoencoder
 from lapcore.models.autoencoding import PRIOR
-from lapcore.nn.code_gaussian import SLOWEST, CodeGaussian
+from lapcore.nn.running_gaussians import SLOWEST, CodeGaussian
 from tests.models import autoencoders as shared
 from tests.models.autoencoders import CLOSE, images_of, numpy
 

@@ -11,6 +11,7 @@ import torch
 
 from lapcore.models.vqvae import VQVAE
 from lapcore.nn.blocks import IMAGE_LOGVAR
+from lapcore.nn.running_gaussians import ErrorVariance
 from tests.models import autoencoders as shared
 from tests.models.autoencoders import CLOSE, images_of, numpy
 
@@ -61,17 +62,13 @@ def test_the_autoencoders_loss_is_the_formula(decay: float | None) -> None:
     np.testing.assert_array_equal(model.encode(images).numpy(), chosen.reshape(4, 2, 2))
     nearest = codebook[chosen]
     places = torch.from_numpy(nearest.reshape(4, 2, 2, 3).transpose(0, 3, 1, 2).copy())
-    mean = numpy(model.decoder(places)[0])
-    offset = 10 * numpy(model.decoder.logvar.offset)
-    logvar = shared.bounded(-6 + offset, *IMAGE_LOGVAR)
-    nll = shared.nll(numpy(images), mean, logvar).mean()
+    mean = numpy(model.decoder(places))
     mse = ((mean - numpy(images)) ** 2).mean()
     distance = ((z - nearest) ** 2).mean()
     quantization = (0.4 if decay else 1.4) * distance
     shares = np.bincount(chosen, minlength=5) / len(chosen)
     expected = {
-        "loss": mse / 0.3 + quantization + nll / 192,
-        "nll": nll,
+        "loss": mse / 0.3 + quantization,
         "mse": mse,
         "commitment": distance,
         "perplexity": np.prod(shares**-shares),
@@ -82,18 +79,18 @@ def test_the_autoencoders_loss_is_the_formula(decay: float | None) -> None:
         assert losses[name].item() == pytest.approx(value, rel=1e-6), name
 
 
-def test_the_likelihood_moves_the_variances_alone() -> None:
-    """Its gradient at all other weights is that of L, so that loss - nll / values has none at the variances."""
-    model = trained()
-    images = images_of(4, 8)
-    model.loss(images)["loss"].backward()
-    offset = model.decoder.logvar.offset
-    assert offset is not None and offset.grad is not None
-    mean, logvar = model.decoder(model.quantizer.lookup(model.encode(images)))
-    squares = (mean - images).square() / logvar.exp()
-    # d nll / d logvar = (1 - squares) / 2 for each value; d logvar / d offset is 10 well inside the bounds.
-    expected = 10 * (1 - squares).mean((0, 2, 3)) / 2 / 3
-    torch.testing.assert_close(offset.grad.flatten(), expected, rtol=0.05, atol=1e-3)
+def test_the_variances_are_the_mean_squared_errors_of_all_batches_and_later_forget() -> None:
+    error = ErrorVariance(2).double()
+    errors = torch.randn(101, 3, 2, 4, 4, dtype=torch.float64)
+    for batch in errors[:100]:
+        error.follow(batch)
+    expected = (numpy(errors[:100]) ** 2).mean((0, 1, 3, 4))
+    np.testing.assert_allclose(numpy(error.variance), expected, rtol=1e-12)
+    error.follow(errors[100])
+    expected = 0.99 * expected + 0.01 * (numpy(errors[100]) ** 2).mean((0, 2, 3))
+    np.testing.assert_allclose(numpy(error.variance), expected, rtol=1e-12)
+    error.variance.zero_()
+    np.testing.assert_allclose(numpy(error.logvar()), IMAGE_LOGVAR[0])
 
 
 def test_the_priors_loss_and_the_bound_are_sums_of_log_probabilities() -> None:
@@ -108,8 +105,8 @@ def test_the_priors_loss_and_the_bound_are_sums_of_log_probabilities() -> None:
     losses = model.loss(images, labels, stage="prior")
     assert losses["loss"].item() == pytest.approx(-log_p.mean() / 4, rel=1e-5)
     assert losses["bits_per_code"].item() == pytest.approx(-log_p.mean() / 4 / np.log(2), rel=1e-5)
-    mean, logvar = map(numpy, model.decoder(model.quantizer.lookup(indices)))
-    expected = log_p - shared.nll(numpy(images), mean, logvar)
+    mean = numpy(model.decoder(model.quantizer.lookup(indices)))
+    expected = log_p - shared.nll(numpy(images), mean, np.log(numpy(model.error.variance))[:, None, None])
     np.testing.assert_allclose(numpy(model.elbo(images, labels)), expected, rtol=1e-5)
 
 
@@ -120,7 +117,7 @@ def test_the_bound_is_below_the_likelihood() -> None:
     log_p = []
     for k in range(5):
         codes = torch.full((3, 1, 1), k)
-        mean, logvar = map(numpy, model.decoder(model.quantizer.lookup(codes)))
+        mean, logvar = numpy(model.decoder(model.quantizer.lookup(codes))), np.log(numpy(model.error.variance))
         prior = numpy(model.prior.log_likelihood(2 * codes[:, None].float() / 4 - 1))
         log_p.append(prior - shared.nll(numpy(images), mean, logvar))
     likelihood = np.logaddexp.reduce(log_p)
