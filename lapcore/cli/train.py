@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -67,7 +67,15 @@ def _train(model_class: Any, options: Any, extend: bool) -> None:
     model = model_class(image_size=options.size, channels=options.channels, **model_options)
     stages = None if options.stage is None else options.stage.split(",")
     folder = train(
-        model, dataset, config, options.out, resume=options.resume, stages=stages, extend=extend, start=options.start
+        model,
+        dataset,
+        config,
+        options.out,
+        resume=options.resume,
+        stages=stages,
+        extend=extend,
+        start=options.start,
+        validation=_validation(options, list(dataset.attributes) or None),
     )
     if os.environ.get("RANK", "0") == "0":
         print(f"{folder}: trained; next: lapcore sample {_next_sample(model, options)}")
@@ -96,6 +104,16 @@ def _open(options: Any, path: str, attributes: Any) -> Any:
         attributes=attributes,
         verify=options.verify,
     )
+
+
+def _validation(options: Any, attributes: Sequence[str] | None) -> Any:
+    """A share of the images, or a data set of its own; None without."""
+    if options.validation is None:
+        return None
+    try:
+        return float(options.validation)
+    except ValueError:
+        return _open(options, options.validation, attributes)
 
 
 def _next_sample(model: Any, options: Any) -> str:
@@ -149,6 +167,8 @@ def _parser(name: str, model_class: Any) -> Any:
     parser.add_argument("--resume", action="store_true", help=meaning)
     meaning = "train these stages of the model alone, a,b; without --data: a finished run's next ones"
     parser.add_argument("--stage", type=str, default=None, metavar="NAME[,NAME]", help=meaning)
+    meaning = "images to measure the loss on, a path as --data, or a share of the images that is held out: 0.1"
+    parser.add_argument("--validation", type=str, default=None, metavar="DATA|SHARE", help=meaning)
     meaning = "a run or model of the same kind, whose weights are taken where name and shape fit"
     parser.add_argument("--start", type=Path, default=None, metavar="FOLDER", help=meaning)
     parser.add_argument("--channels", type=int, default=3, help="1 for grey, 3 for colour")
@@ -211,7 +231,9 @@ def _settings_of_run(path: Path, model: str) -> dict[str, Any]:
     options = {name: value for name, value in run.options.items() if name not in ("image_size", "channels")}
     data = {DATA[name]: value for name, value in run.data.items() if name in DATA}
     stage = ",".join(run.stages) or None
-    return {"model": options, **data, "stage": stage, **asdict(run.train)}
+    held_out = run.validation or {}
+    share = held_out.get("path") or (str(held_out["fraction"]) if held_out else None)
+    return {"model": options, **data, "stage": stage, "validation": share, **asdict(run.train)}
 
 
 def _run(path: Path, model: str) -> RunConfig:

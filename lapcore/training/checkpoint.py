@@ -24,7 +24,8 @@ class Progress:
     """Where a run stands: a line of legs, each a stage trained for a number of steps.
 
     step: of the whole run. leg: how many are finished; leg_step: steps into the next one. batches: taken from the run's line
-    of images. seconds: spent training. scalers: of each player, under fp16.
+    of images. seconds: spent training. scalers: of each player, under fp16. best: the "stage", "step" and held-out
+    "loss" of the model in best/, if any.
     """
 
     step: int = 0
@@ -33,6 +34,7 @@ class Progress:
     batches: int = 0
     seconds: float = 0.0
     scalers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(

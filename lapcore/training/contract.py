@@ -57,6 +57,12 @@ def takes_labels(model: nn.Module) -> bool:
     return trainable(model).num_classes is not None or bool(attributes_of(model))
 
 
+def image_shape(model: nn.Module) -> tuple[int, int, int]:
+    """(C, H, W) of the images that the model takes."""
+    size = trainable(model).image_size
+    return trainable(model).channels, size, size
+
+
 def spec_of(dataset: Dataset[Item]) -> Mapping[str, Any]:
     """What a data set was opened with, for the run's file."""
     spec: Mapping[str, Any] = getattr(dataset, "spec", {"images": len(dataset)})  # type: ignore[arg-type]
@@ -72,8 +78,8 @@ def check_fits(model: nn.Module, dataset: Dataset[Item], stages: Sequence[str], 
     config.check_player_names({player.name: None for stage in stages for player in trainable(model).players(stage)})
     _check_attributes(attributes_of(model), tuple(getattr(dataset, "attributes", ())))
     classes = trainable(model).num_classes
-    if classes is not None:
-        _check_classes(classes, tuple(getattr(dataset, "classes", ())))
+    if classes is not None and hasattr(dataset, "classes"):
+        _check_classes(classes, tuple(dataset.classes))
 
 
 def _check_attributes(model: Sequence[str], data: Sequence[str]) -> None:
@@ -84,5 +90,29 @@ def _check_attributes(model: Sequence[str], data: Sequence[str]) -> None:
 
 
 def _check_classes(count: int, classes: Sequence[str]) -> None:
+    """Folders without classes, or with fewer than the model, are refused; numbers that someone gave may leave some out."""
+    names = ", ".join(classes[:8]) + " ..." * (len(classes) > 8)
     if len(classes) > count:
-        raise ValueError(f"dataset: expected at most {count} classes, as the model has, got {len(classes)}")
+        raise ValueError(f"dataset: expected at most {count} classes, as the model has, got {len(classes)} ({names})")
+    if len(classes) == 1 < count:
+        raise ValueError(f"num_classes: expected none, as the data has no classes, got {count}")
+    numbered = list(classes) == [str(number) for number in range(len(classes))]
+    if len(classes) < count and not numbered:
+        raise ValueError(f"num_classes: expected {len(classes)}, as the data has ({names}), got {count}")
+
+
+def check_held_out(model: nn.Module, held_out: Dataset[Item], dataset: Dataset[Item], stages: Sequence[str]) -> None:
+    """ValueError, naming what is wrong, unless held-out images can be measured: by a likelihood, and with the same labels."""
+    for stage in stages:
+        players = [player.name for player in trainable(model).players(stage)]
+        if len(players) > 1:
+            raise ValueError(
+                f"validation: expected None for stage {stage}, whose players ({', '.join(players)}) are judged by each other: "
+                "their losses on held-out images say nothing about the model"
+            )
+    for name in ("attributes", "classes") if takes_labels(model) else ():
+        theirs, own = (tuple(getattr(data, name, ())) for data in (held_out, dataset))
+        if theirs != own:
+            raise ValueError(
+                f"validation: expected the {name} of the training data, {', '.join(own)}, got {', '.join(theirs)}"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from lapcore.errors import DataError
 from lapcore.training import order
 from lapcore.training.config import TrainConfig
 from lapcore.training.contract import Item
+from lapcore.training.stop import SIGNALS
 
 IN_MEMORY_BYTES = 2 << 30
 
@@ -44,7 +46,7 @@ class Feed:
         world: int,
     ) -> None:
         self._config, self._device, self._rank, self._world = config, device, rank, world
-        self._dataset = _Checked(dataset, tuple(shape))
+        self._dataset = Checked(dataset, tuple(shape))
         self._count = len(self._dataset)
         self._memory: tuple[Tensor, Tensor] | None = None
         first = self._dataset[0]
@@ -56,9 +58,14 @@ class Feed:
 
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """The batches of the run from `start` to below `stop`, each in its accumulated parts."""
-        read = self._read(_Indices(self, start, stop))
+        read = self._read(_Indices(self, start, stop), self._config.num_workers)
         for batch in range(start, stop):
             yield [self._batch(*next(read), places) for places in self._places(batch)]
+
+    def first(self) -> list[Batch]:
+        """The first batch of the run, read in this process."""
+        read = self._read(_Indices(self, 0, 1), workers=0)
+        return [self._batch(*next(read), places) for places in self._places(0)]
 
     def indices(self, batch: int) -> list[Tensor]:
         """Which images each part of a batch is made of."""
@@ -68,9 +75,9 @@ class Feed:
         places = order.places(batch, self._config.batch_size, self._rank, self._world)
         return places.chunk(self._config.accumulate)
 
-    def _read(self, batches: Iterable[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, batches: Iterable[list[int]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         if self._memory is None:
-            return _loaded(self._dataset, batches, self._config.num_workers)
+            return loaded(self._dataset, batches, workers)
         images, labels = self._memory
         indices = (torch.tensor(batch, device=self._device) for batch in batches)
         return ((images[index], labels[index]) for index in indices)
@@ -85,7 +92,7 @@ class Feed:
 
     def _load(self) -> tuple[Tensor, Tensor]:
         parts = [list(range(i, min(i + 64, self._count))) for i in range(0, self._count, 64)]
-        images, labels = zip(*_loaded(self._dataset, parts, self._config.num_workers), strict=True)
+        images, labels = zip(*loaded(self._dataset, parts, self._config.num_workers), strict=True)
         return torch.cat(images).to(self._device), torch.cat(labels).to(self._device)
 
 
@@ -101,7 +108,7 @@ class _Indices:
         return (part.tolist() for batch in range(self.start, self.stop) for part in self.feed.indices(batch))
 
 
-class _Checked(Dataset[Item | DataError]):
+class Checked(Dataset[Item | DataError]):
     """Items of the shape asked for, or the error: raised in a worker, it would arrive as the text of a traceback."""
 
     def __init__(self, dataset: Dataset[Item], shape: tuple[int, ...]) -> None:
@@ -123,12 +130,24 @@ class _Checked(Dataset[Item | DataError]):
         return image, label
 
 
-def _loaded(dataset: _Checked, batches: Iterable[list[int]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available(), "collate_fn": _collate}
+def loaded(dataset: Checked, batches: Iterable[list[int]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images, uint8 (n, C, H, W), and labels of batches of indices."""
+    options: dict[str, Any] = {
+        "num_workers": workers,
+        "pin_memory": torch.cuda.is_available(),
+        "collate_fn": _collate,
+        "worker_init_fn": _outlive_signals,
+    }
     for batch in DataLoader(dataset, batch_sampler=batches, **options):
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """A signal to the whole group of processes must leave a worker its work: the training process finishes its step."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(items: list[Item | DataError]) -> tuple[Tensor, Tensor] | DataError:

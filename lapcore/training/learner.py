@@ -59,8 +59,7 @@ class Learner:
         """One step of the optimiser, in step `step` (from 0) of the stage's `steps`; returns scalars for the log."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(self.player, step, steps)
-        self._take_gradients()
-        means = self._backward(parts)
+        means = self.gradients(parts)
         self._share_gradients()
         plays = self.player.plays is None or self.player.plays(self._everywhere(means))
         if plays:
@@ -71,25 +70,23 @@ class Learner:
             means["plays"] = torch.tensor(float(plays), device=self.accelerator.device)
         return {self.logged(name): mean for name, mean in means.items()}
 
-    def _take_gradients(self) -> None:
+    def gradients(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
+        """Adds up the gradients of a batch's parts, its own parameters' alone; returns the means of what the loss reports."""
         for parameter in self._others:
             parameter.requires_grad_(False)
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-
-    def _backward(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """Adds up the gradients of a batch's parts; returns the means of what the loss reports."""
         means: dict[str, Tensor] = {}
         for part in parts:
             with self.accelerator.autocast():
-                losses = self.loss(part)
+                losses = self._loss(part)
             if self.parameters:
                 self._scaler.scale(losses["loss"].float() / len(parts)).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 means[name] = means.get(name, 0) + value.detach().float() / len(parts)
         return means
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
         labels = batch.labels if takes_labels(self._model) else None
         named = {} if self._alone else {"player": self.player.name}
         return trainable(self._model).loss(batch.images, labels, stage=self._stage, seeds=batch.seeds, **named)
@@ -130,6 +127,14 @@ class Learner:
         self._scaler.load_state_dict(scaler)
         for key, average in self.ema.average.items():
             average.copy_(averages[key])
+
+
+def learners_of(model: nn.Module, stage: str, config: TrainConfig, accelerator: Any) -> list[Learner]:
+    """The players of a stage, which the model is made ready for."""
+    parameters = trainable(model).set_stage(stage)
+    players = [config.player(player) for player in trainable(model).players(stage)]
+    alone = len(players) == 1
+    return [Learner(player, model, stage, parameters, config, accelerator, alone=alone) for player in players]
 
 
 def lr_at(player: Player, step: int, steps: int) -> float:

@@ -19,7 +19,8 @@ from lapcore.errors import require
 class Record:
     """A line of log.jsonl: means over the steps since the last one. `step` counts from 1, `seconds` spent training.
 
-    lr: of the stage's player; of each by name where there are several.
+    lr: of the stage's player; of each by name where there are several. validation: of held-out images, where they were measured;
+    best: the step of the stage at which their loss was lowest, whose model is kept.
     """
 
     step: int
@@ -28,6 +29,8 @@ class Record:
     images_per_second: float
     lr: float | dict[str, float]
     seconds: float
+    validation: dict[str, float] | None = None
+    best: int | None = None
 
 
 class RunLog:
@@ -42,8 +45,9 @@ class RunLog:
 
     def write(self, record: Record) -> None:
         with open(self._path, "a") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+            file.write(json.dumps({key: value for key, value in asdict(record).items() if value is not None}) + "\n")
         scalars = {f"loss/{name}": value for name, value in record.losses.items()}
+        scalars |= {f"validation/{name}": value for name, value in (record.validation or {}).items()}
         if isinstance(record.lr, dict):
             scalars |= {f"lr/{player}": lr for player, lr in record.lr.items()}
         else:
@@ -90,7 +94,6 @@ class Terminal:
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TextColumn("{task.fields[text]}"),
-                progress.TimeRemainingColumn(),
             )
             self._bar = progress.Progress(*columns, console=console.Console(file=self._stream))
             self._task = self._bar.add_task("training", total=total, completed=done, text="")
@@ -108,15 +111,17 @@ class Terminal:
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
-    def record(self, record: Record, seconds_per_step: float) -> None:
+    def record(self, record: Record, seconds_left: float) -> None:
         if not self._show:
             return
-        text = f"{record.stage}  {describe(record.losses)}  {record.images_per_second:,.0f} images/s"
+        held_out = f"  held-out loss {record.validation['loss']:.4g}" if record.validation else ""
+        left = round(seconds_left)
+        clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+        text = f"{record.stage}  {describe(record.losses)}{held_out}  {record.images_per_second:,.0f} images/s  {clock}"
         if self._bar is not None:
             self._bar.update(self._task, completed=record.step, text=text)
-            return
-        left = round((self._total - record.step) * seconds_per_step)
-        self.line(f"step {record.step}/{self._total}  {text}  {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        else:
+            self.line(f"step {record.step}/{self._total}  {text}")
 
     def line(self, text: str) -> None:
         if self._bar is not None:

@@ -17,15 +17,18 @@ from torch.utils.data import Dataset
 from lapcore.errors import LapcoreError, require
 from lapcore.training.checkpoint import Progress, load_checkpoint, load_weights
 from lapcore.training.config import TrainConfig
-from lapcore.training.contract import Item, check_fits, spec_of, trainable
+from lapcore.training.contract import Item, check_fits, check_held_out, image_shape, spec_of, trainable
 from lapcore.training.feed import Feed
 from lapcore.training.folder import CONFIG, check_free, newest_checkpoint, prepare
+from lapcore.training.held_out import Data, HeldOut, held_out_of
 from lapcore.training.lock import run_lock
 from lapcore.training.log import RunLog, Terminal
+from lapcore.training.pace import Pace, trial_seconds
 from lapcore.training.run import RunConfig, resumed_legs
 from lapcore.training.stage import Run, Stage
 from lapcore.training.start import take_weights
 from lapcore.training.stop import Stopping
+from lapcore.training.talk import opening
 
 
 def train(
@@ -38,6 +41,7 @@ def train(
     stages: Sequence[str] | None = None,
     extend: bool = False,
     start: str | os.PathLike[str] | None = None,
+    validation: Dataset[Item] | float | None = None,
 ) -> Path:
     """Trains `model`, in place, on `dataset` and writes the run to the folder `out`; returns `out/model`.
 
@@ -50,12 +54,16 @@ def train(
         out/log.jsonl, out/tensorboard/    one line per `log_every` steps; reconstructions and samples as pictures
         out/checkpoints/step-00001000/     weights, averages and optimisers as safetensors, state.json; appear whole
         out/model/                         at the end: `model.save_pretrained`
+        out/best/                          with `validation`: the model at the lowest held-out loss of the last stage
         out/.lock                          held while a process trains here
 
     `resume=True` goes on from the newest checkpoint, and returns at once when the run is finished. With `extend=True` too, a
     finished run is trained further: `config.steps` of `stages` come after what it has, from its weights and with fresh
     optimisers and schedules. `start`, a run or a folder of a model of the same class, gives a new run the weights whose names
     and shapes fit.
+
+    `validation`, a data set or the share of `dataset`'s images that is held out, chosen by seed, is measured every
+    `validate_every` steps: the loss in evaluation mode, of the averages, with noise that stays the same. For likelihood models.
 
     Order, mirroring and noise are functions of (config.seed, place in the run), so on a CPU a run that was killed at any moment
     and resumed ends in the same bytes as one that was not. Under `torchrun` or `accelerate launch` n processes share each
@@ -73,21 +81,25 @@ def train(
     if start is not None and resume:
         raise ValueError(f"start: expected None for a run that is resumed, got {os.fspath(start)!r}")
     stages = list(trainable(model).training_stages() if stages is None else stages)
+    check_fits(model, dataset, stages, config)
+    data = held_out_of(dataset, validation, config.seed)
+    if data.held_out is not None:
+        check_held_out(model, data.held_out, dataset, stages)
     run = RunConfig(
         model=getattr(model, "name", type(model).__name__.lower()),
         options=dict(trainable(model).config),
         data=dict(spec_of(dataset)),
         stages=stages,
         train=dataclasses.replace(config, steps=config.steps_of(stages)),
+        validation=data.spec,
         start=None if start is None else os.path.abspath(start),
     )
-    check_fits(model, dataset, stages, config)
     if not resume:
         check_free(out)
     accelerator = _accelerator(config)
-    with torch.random.fork_rng(), _full_disk_explained(out), ExitStack() as held:
-        point = _resumed(run, out, extend, accelerator, held) if resume else _Point(run, Progress(), {})
-        return _train(model, dataset, point, out, accelerator, held)
+    with torch.random.fork_rng(), _full_disk_explained(out), ExitStack() as locks:
+        point = _resumed(run, out, extend, accelerator, locks) if resume else _Point(run, Progress(), {})
+        return _train(model, data, point, out, accelerator, locks)
 
 
 @dataclasses.dataclass
@@ -105,10 +117,10 @@ class _Point:
         return sum(leg.steps for leg in self.run.legs)
 
 
-def _resumed(asked: RunConfig, out: Path, extend: bool, accelerator: Any, held: ExitStack) -> _Point:
+def _resumed(asked: RunConfig, out: Path, extend: bool, accelerator: Any, locks: ExitStack) -> _Point:
     path = out / CONFIG
     if accelerator.is_main_process and path.exists():
-        held.enter_context(run_lock(out))
+        locks.enter_context(run_lock(out))
     saved = RunConfig.load(path)
     asked.check_resumes(saved, path)
     newest = newest_checkpoint(out)
@@ -121,9 +133,7 @@ def _resumed(asked: RunConfig, out: Path, extend: bool, accelerator: Any, held: 
     return _Point(run, progress, tensors, newest, new=newest is None or legs != saved.legs)
 
 
-def _train(
-    model: nn.Module, dataset: Dataset[Item], point: _Point, out: Path, accelerator: Any, held: ExitStack
-) -> Path:
+def _train(model: nn.Module, data: Data, point: _Point, out: Path, accelerator: Any, locks: ExitStack) -> Path:
     run, progress, main = point.run, point.progress, bool(accelerator.is_main_process)
     terminal = Terminal(point.total, progress.step, show=main)
     if point.checkpoint:
@@ -133,46 +143,63 @@ def _train(
         return out / "model"
     if run.start and not point.checkpoint:
         terminal.line(take_weights(model, Path(run.start)))
-    feed = _feed(model, dataset, run, accelerator)
+    feed = _feed(model, data.training, run, accelerator)
+    held_out = None if data.held_out is None else HeldOut(data.held_out, model, run.train, accelerator)
     accelerator.wait_for_everyone()  # every process has looked at `out` before one changes it
-    if main and not (out / CONFIG).exists():
-        out.mkdir(parents=True, exist_ok=True)
-        held.enter_context(run_lock(out))
-        check_free(out)
     if main:
+        if not (out / CONFIG).exists():
+            out.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(run_lock(out))
+            check_free(out)
         prepare(out, run if point.new else None)
     model.to(accelerator.device)
     _share_weights(model, accelerator)
+    for line in opening(model, data, run, out, accelerator):
+        terminal.line(line)
+    pace = Pace(run.legs, _trials(model, feed, run, progress, accelerator))
     log = RunLog(out, progress.step) if main else None
-    whole = Run(model, dataset, run, out, accelerator, progress, log, terminal, Stopping())
+    whole = Run(model, data.training, run, out, accelerator, progress, log, terminal, Stopping(), pace, held_out)
     try:
         with terminal, whole.stopping:
-            if point.checkpoint is None and main:
-                whole.save({"model": model.state_dict()})
-            for index in range(progress.leg, len(run.legs)):
-                if run.legs[index].steps and progress.step < point.total:
-                    Stage(whole, run.legs[index], point.tensors).train(feed)
-                progress.leg = index + 1
-            model.eval()
-            if main:
-                trainable(model).save_pretrained(out / "model")
-            accelerator.wait_for_everyone()
+            _finish(whole, feed, point)
     finally:
         if log:
             log.close()
     return out / "model"
 
 
+def _finish(whole: Run, feed: Feed, point: _Point) -> None:
+    """Trains the legs that are left, and writes the model."""
+    model, progress, legs = whole.model, whole.progress, whole.settings.legs
+    if point.checkpoint is None and whole.main:
+        whole.save({"model": model.state_dict()})
+    for index in range(progress.leg, len(legs)):
+        if legs[index].steps and progress.step < point.total:
+            Stage(whole, legs[index], point.tensors).train(feed)
+        progress.leg = index + 1
+    model.eval()
+    if whole.main:
+        trainable(model).save_pretrained(whole.out / "model")
+    whole.accelerator.wait_for_everyone()
+
+
 def _feed(model: nn.Module, dataset: Dataset[Item], run: RunConfig, accelerator: Any) -> Feed:
     """It reads one image or all, so that what is wrong with the data is known before anything is written."""
-    shape = (trainable(model).channels, trainable(model).image_size, trainable(model).image_size)
     players = [
         (leg.steps, run.train.player(player)) for leg in run.legs for player in trainable(model).players(leg.stage)
     ]
     batches = sum(steps * player.turns for steps, player in players)
-    return Feed(
-        dataset, shape, run.train, batches, accelerator.device, accelerator.process_index, accelerator.num_processes
-    )
+    rank, world = accelerator.process_index, accelerator.num_processes
+    return Feed(dataset, image_shape(model), run.train, batches, accelerator.device, rank, world)
+
+
+def _trials(model: nn.Module, feed: Feed, run: RunConfig, progress: Progress, accelerator: Any) -> dict[str, float]:
+    """How long steps of the stages to come take, if there is more than one to compare."""
+    stages = list(dict.fromkeys(leg.stage for leg in run.legs[progress.leg :] if leg.steps))
+    if len(stages) < 2:
+        return {}
+    batch = feed.first()
+    return {stage: trial_seconds(model, stage, batch, run.train, accelerator) for stage in stages}
 
 
 def _accelerator(config: TrainConfig) -> Any:

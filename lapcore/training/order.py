@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_ORDER, _NOISE, _FLIP, _TURN = range(4)  # streams of one seed
+_ORDER, _NOISE, _FLIP, _TURN, _HELD_OUT, _HELD_OUT_NOISE = range(6)  # streams of one seed
 
 
 def places(batch: int, batch_size: int, rank: int = 0, world: int = 1) -> Tensor:
@@ -47,6 +47,17 @@ def flips(seed: int, places: Tensor) -> Tensor:
 def turn_seed(seed: int, batch: int, rank: int) -> int:
     """The seed of torch's generators in the turn that takes `batch`, for layers that draw from them, such as dropout."""
     return int(_hashed(seed, _TURN, torch.tensor([batch * 65536 + rank])).item())
+
+
+def shuffled(seed: int, count: int) -> Tensor:
+    """A permutation of `count` pictures, the first of which are held out."""
+    generator = torch.Generator().manual_seed(int(_hashed(seed, _HELD_OUT, torch.tensor([0])).item()))
+    return torch.randperm(count, generator=generator)
+
+
+def held_out_seeds(seed: int, indices: Tensor) -> Tensor:
+    """The seed, int64, of the noise that each image that is held out is always measured with."""
+    return _hashed(seed, _HELD_OUT_NOISE, indices)
 
 
 @lru_cache(maxsize=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from lapcore.training.checkpoint import Progress, save_checkpoint
 from lapcore.training.config import TrainConfig
 from lapcore.training.contract import Item, trainable
 from lapcore.training.feed import Batch, Feed
-from lapcore.training.learner import Learner
+from lapcore.training.held_out import HeldOut
+from lapcore.training.learner import Learner, learners_of
 from lapcore.training.log import Record, RunLog, Terminal
+from lapcore.training.pace import Pace
 from lapcore.training.pictures import pictures
 from lapcore.training.run import Leg, RunConfig, resume_command
 from lapcore.training.stop import Stopped, Stopping
@@ -40,6 +42,8 @@ class Run:
     log: RunLog | None  # of the main process only
     terminal: Terminal
     stopping: Stopping
+    pace: Pace
+    held_out: HeldOut | None
 
     @property
     def config(self) -> TrainConfig:
@@ -66,12 +70,7 @@ class Stage:
     def __init__(self, run: Run, leg: Leg, restored: Mapping[str, Mapping[str, Tensor]]) -> None:
         self.whole, (self.name, self.steps) = run, leg
         self.config, self.progress, self.accelerator = run.config, run.progress, run.accelerator
-        parameters = trainable(run.model).set_stage(self.name)
-        players = [self.config.player(player) for player in trainable(run.model).players(self.name)]
-        self.learners = [
-            Learner(player, run.model, self.name, parameters, self.config, self.accelerator, alone=len(players) == 1)
-            for player in players
-        ]
+        self.learners = learners_of(run.model, self.name, self.config, self.accelerator)
         self._restore(restored)
         self.pending: list[dict[str, Tensor]] = []
         self.since = time.monotonic()
@@ -85,9 +84,10 @@ class Stage:
             step, last = self.progress.step, self.progress.leg_step == self.steps
             stopped = self.whole.stopping.number(self.accelerator)
             checkpoint = last or stopped or step % self.config.checkpoint_every == 0
+            measure = self.whole.held_out is not None and (last or step % self._measure_every == 0)
             self.whole.terminal.advance(step)
-            if checkpoint or step % self.config.log_every == 0:
-                self._report()
+            if checkpoint or measure or step % self.config.log_every == 0:
+                self._report(measure)
             if last:
                 self._end()
             elif checkpoint:
@@ -98,6 +98,10 @@ class Stage:
                 self._show()
             if checkpoint:
                 self.since = time.monotonic()
+
+    @property
+    def _measure_every(self) -> int:
+        return self.config.validate_every or self.config.checkpoint_every
 
     def _step(self, batches: Iterator[list[Batch]]) -> None:
         """Every player's turns, each on a batch of its own."""
@@ -121,17 +125,20 @@ class Stage:
         if self.accelerator.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _report(self) -> None:
-        """Logs the means since the last report, once they are known to be finite: the one wait for the device."""
+    def _report(self, measure: bool) -> None:
+        """Logs the means since the last report, once they are known to be finite: the one wait for the device.
+
+        measure: with the losses on images that are held out.
+        """
         names = list(self.pending[0])
         stacked = torch.stack([torch.stack([step[name] for name in names]) for step in self.pending])
         values = self.accelerator.reduce(stacked, reduction="mean").double().cpu()
         for learner in self.learners:
             name = learner.logged("loss")
             self._check_finite(name, values[:, names.index(name)])
-        now = time.monotonic()
-        seconds = now - self.since
+        seconds = time.monotonic() - self.since
         self.progress.seconds += seconds
+        validation = self._measured() if measure else None
         images = len(self.pending) * self.config.batch_size * sum(learner.player.turns for learner in self.learners)
         rates = {learner.player.name: learner.lr for learner in self.learners}
         record = Record(
@@ -141,11 +148,36 @@ class Stage:
             images_per_second=round(images / max(seconds, 1e-9), 1),
             lr=rates if len(rates) > 1 else self.learners[0].lr,
             seconds=round(self.progress.seconds, 3),
+            validation=validation,
+            best=self.progress.best["step"] if validation else None,
         )
         if self.whole.log:
             self.whole.log.write(record)
-        self.whole.terminal.record(record, seconds / len(self.pending))
-        self.pending, self.since = [], now
+        left = self.whole.pace.left(self.progress.leg, self.progress.leg_step, seconds / len(self.pending))
+        self.whole.terminal.record(record, left)
+        self.pending, self.since = [], time.monotonic()
+
+    def _measured(self) -> dict[str, float]:
+        """Losses of the averages on held-out images; the best of the stage so far is kept in `best/`."""
+        assert self.whole.held_out is not None
+        with self._averaged():
+            losses = self.whole.held_out.losses(self.whole.model, self.name)
+            best = self.progress.best
+            if best.get("stage") != self.name or losses["loss"] < best["loss"]:
+                self.progress.best = {"stage": self.name, "step": self.progress.step, "loss": losses["loss"]}
+                if self.whole.main:
+                    trainable(self.whole.model).save_pretrained(self.whole.out / "best")
+        return losses
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The model in evaluation mode with the averages for weights; afterwards it is ready for the stage again."""
+        with ExitStack() as averages:
+            for learner in self.learners:
+                averages.enter_context(learner.ema.applied())
+            self.whole.model.eval()
+            yield
+        trainable(self.whole.model).set_stage(self.name)
 
     def _check_finite(self, name: str, losses: Tensor) -> None:
         bad = (~torch.isfinite(losses)).nonzero()
@@ -194,11 +226,7 @@ class Stage:
         """Reconstructions and samples, to TensorBoard."""
         if self.whole.log is None:
             return
-        with ExitStack() as averages, torch.no_grad():
-            for learner in self.learners:
-                averages.enter_context(learner.ema.applied())
-            self.whole.model.eval()
+        with self._averaged(), torch.no_grad():
             for name, picture in pictures(self.whole.model, self.whole.dataset, self.accelerator.device):
                 self.whole.log.picture(f"{self.name}/{name}", picture, self.progress.step)
-        trainable(self.whole.model).set_stage(self.name)
         self.since = time.monotonic()

@@ -257,3 +257,30 @@ def test_numbers_for_words(one_thread, photos, tmp_path, capsys):
     assert yaml.safe_load((tmp_path / "a/config.yaml").read_text())["options"]["variance"] == 0.02
     assert in_process("vae", "--out", tmp_path / "b", *settings, "pixel") == 0
     assert in_process("vae", "--out", tmp_path / "c", *settings, "much") == 1
+
+
+def test_held_out_images(one_thread, photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = ["--data", photos, *TINY, *SMALL, "--steps", 4, "--checkpoint_every", 2]
+    assert in_process("vae", "--out", out, *settings, "--validation", 0.3) == 0, capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "4 images of 16x16x3, 2 more held out" in said and said.count("held-out loss") == 2
+    assert (
+        main(["sample", str(out / "best"), "--seeds", "0-1", "--batch", "4", "--out", str(tmp_path / "samples")]) == 0
+    )
+    assert in_process("vae", "--out", out, "--resume", "--steps", 2) == 0, capsys.readouterr().err
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" in line] == [2, 4, 6]
+    assert in_process("vae", "--out", tmp_path / "b", *settings, "--validation", photos) == 0
+    assert in_process("vae", "--out", tmp_path / "b", "--resume", "--steps", 2) == 0, capsys.readouterr().err
+    assert in_process("vae", "--out", tmp_path / "c", *settings, "--validation", tmp_path / "none") == 1
+    assert in_process("gan", "--out", tmp_path / "c", "--data", photos, *SMALL, "--validation", 0.3) == 1
+    assert "validation: expected None for stage" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_classes_must_be_there(one_thread, photos, tmp_path, capsys):
+    settings = ["--data", photos, *TINY, *SMALL, "--model.num_classes", 3]
+    assert in_process("vae", "--out", tmp_path / "a", *settings) == 1
+    assert "num_classes: expected none, as the data has no classes, got 3" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()

@@ -291,5 +291,5 @@ def test_progress_bar_on_a_terminal() -> None:
     screen = Screen()
     with Terminal(20, 0, show=True, stream=screen) as terminal:
         terminal.advance(5)
-        terminal.record(Record(10, "coarse", {"loss": 1.5}, 1234.0, 1e-3, 1.0), 8)
+        terminal.record(Record(10, "coarse", {"loss": 1.5}, 1234.0, 1e-3, 1.0), 8.0)
     assert "10/20" in screen.getvalue() and "1,234 images/s" in screen.getvalue()

@@ -99,7 +99,7 @@ class Tiny(nn.Module):
         return self.reconstruct(seeds.float()[:, None, None, None].expand(-1, 3, 8, 8) / 8, labels=labels)
 
     def save_pretrained(self, folder: Path) -> None:
-        Path(folder).mkdir()
+        Path(folder).mkdir(exist_ok=True)
         safetensors.torch.save_file(self.state_dict(), Path(folder) / "model.safetensors")
         (Path(folder) / "config.json").write_text(json.dumps(self.config))
 
