@@ -87,7 +87,7 @@ def _add_options(parser: ArgumentParser) -> None:
         "float32 images (32, C, S, S) in [0, 1] to features (32, D)"
     )
     parser.add_argument("--features", metavar="NETWORK", help=meaning)
-    meaning = "S, to which images are resized for a network that is not named here; default their own size"
+    meaning = "S, to which images are resized for it, and which its name then bears (224 for efficientnet_lite0, else their own)"
     parser.add_argument("--feature-size", type=types.positive, metavar="S", help=meaning)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     parser.add_argument("--batch", type=types.positive, default=64, help="images at a time (64)")

@@ -56,7 +56,7 @@ def features(
 
     Args:
         network: what `feature_network` takes, or gives, or a callable as `FeatureNetwork.network`.
-        size: as `feature_network`, for a callable.
+        size: as `feature_network`; None beside a `FeatureNetwork`, which has its own.
         device: where the network runs; default the images'.
         on_images: called with the number of images done, batch by batch.
 
@@ -75,6 +75,8 @@ def features(
         raise TypeError(f"images: expected uint8, got {images.dtype}")
     if images.dim() != 4 or images.numel() == 0:
         raise ValueError(f"images: expected (N, C, H, W) of at least one image, got {tuple(images.shape)}")
+    if isinstance(network, FeatureNetwork) and size is not None:
+        raise ValueError(f"size: expected None beside a FeatureNetwork, which has its own, got {size}")
     device = torch.device(device or images.device)
     chosen = network if isinstance(network, FeatureNetwork) else feature_network(network, size=size, device=device)
     found = []
@@ -96,21 +98,21 @@ def feature_network(
     * "module:name": what `name` is in a Python module that can be imported: a callable as `FeatureNetwork.network`.
     * a file of `torch.jit.save`, or of `torch.export.save` (.pt2) for 32 images or any number: the same.
 
-    size: S, for a network that has none of its own. device: where it runs; default the CPU. What is loaded is moved there and put
-    in evaluation mode. A callable is taken as it is: a torch.nn.Module should be on that device and in evaluation mode.
-    Errors: LapcoreError, naming `network`, for what cannot be loaded; ValueError for a size below 1, or beside a network that has
-    its own; MissingDependencyError without the extra.
+    size: S, to which images are resized, and which the name then bears; None for 224 of efficientnet_lite0, and the images' own
+    size of others. device: where it runs; default the CPU. What is loaded is moved there and put in evaluation mode. A callable is
+    taken as it is: a torch.nn.Module should be on that device and in evaluation mode.
+    Errors: LapcoreError, naming `network`, for what cannot be loaded; ValueError for a size below 1; MissingDependencyError without
+    the extra.
     """
     if size is not None and size < 1:
         raise ValueError(f"size: expected at least 1, got {size}")
+    at = "" if size is None else f" at {size}x{size}"
     if network == "efficientnet_lite0":
-        if size is not None:
-            raise ValueError(f"size: expected None for efficientnet_lite0, which takes 224, got {size}")
-        return FeatureNetwork(network, _ready(_efficientnet_lite0(), device), 224)
+        return FeatureNetwork(network + at, _ready(_efficientnet_lite0(), device), size or 224)
     if not isinstance(network, str):
         name = f"{getattr(network, '__module__', '?')}:{getattr(network, '__qualname__', type(network).__qualname__)}"
-        return FeatureNetwork(name, network, size)
-    return FeatureNetwork(network, _ready(_loaded(network), device), size)
+        return FeatureNetwork(name + at, network, size)
+    return FeatureNetwork(network + at, _ready(_loaded(network), device), size)
 
 
 def _loaded(network: str) -> Network:

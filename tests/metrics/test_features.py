@@ -74,6 +74,8 @@ def test_efficientnet_lite0():
     assert found.shape == (2, 1280) and (found >= 0).all() and found.std() > 0.05
     network = feature_network("efficientnet_lite0")
     assert (network.name, network.size) == ("efficientnet_lite0", 224)
+    small = feature_network("efficientnet_lite0", size=96)
+    assert (small.name, small.size) == ("efficientnet_lite0 at 96x96", 96)
     whole = network.network.network
     pictures = torch.from_numpy((pillow_resized(images, 224) * 255 - 127) / 128).float()
     with torch.no_grad():
@@ -99,7 +101,8 @@ def test_networks_of_modules(tmp_path, monkeypatch):
     images = draw(5, 3, 2, 2)
     assert torch.equal(features(images, "mine:corner"), images[:, :, 0, 0].float() / 255)
     assert torch.equal(features(images, "mine:Holder.network"), images.flatten(1).float() / 255)
-    assert feature_network("mine:corner", size=7).size == 7
+    sized = feature_network("mine:corner", size=7)
+    assert (sized.name, sized.size) == ("mine:corner at 7x7", 7)
     for bad, words in (
         ("mine:number", "expected a callable, got int"),
         ("mine:nothing", "nothing"),
@@ -148,8 +151,8 @@ def test_bad_images_and_features_are_named():
             features(bad, means)
     with pytest.raises(ValueError, match="size: expected at least 1, got 0"):
         features(good, means, size=0)
-    with pytest.raises(ValueError, match="size: expected None for efficientnet_lite0"):
-        features(good, "efficientnet_lite0", size=128)
+    with pytest.raises(ValueError, match="size: expected None beside a FeatureNetwork"):
+        features(good, FeatureNetwork("means", means), size=4)
     for network in (
         lambda x: x,
         lambda x: x.flatten(1)[:-1],
