@@ -119,7 +119,8 @@ class AdversarialModel(ImageModel):
     def _stage(self, stage: str | None) -> str:
         """The stage asked for, or chosen by `set_stage`, or the only one."""
         stages = self.training_stages()
-        found = stage or self.stage or (stages[0] if len(stages) == 1 else None)
+        chosen = self.stage if stage is None else stage
+        found = stages[0] if chosen is None and len(stages) == 1 else chosen
         if found not in stages:
             raise ValueError(f"stage: expected {', '.join(stages)}, got {found!r}")
         return found
