@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lapcore.models.autoencoding import PRIOR, VectorCodeModel
 from lapcore.models.base import inference, positive
 from lapcore.nn.batch_norm import BatchNorm1d
-from lapcore.nn.blocks import Down, VectorDecoder, halvings
+from lapcore.nn.blocks import Down, VectorDecoder, full_precision, halvings
 from lapcore.nn.running_gaussians import CodeGaussian
 from lapcore.ops import random
 
@@ -87,10 +87,10 @@ class Autoencoder(VectorCodeModel):
         self._check_batch(images, labels, seeds)
         if stage is not None:
             self._modules_of(stage)
-        codes = self.encoder(images)
+        codes = self._code(images, labels)
         if self.training:
             self.prior.follow(codes)
-        return {"loss": (self.decoder(codes) - images).square().mean()}
+        return {"loss": (self._decoded(codes, labels) - images).square().mean()}
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Codes (N, latent). labels: None."""
@@ -109,12 +109,10 @@ class Autoencoder(VectorCodeModel):
         return self._decoded(self.prior.draw(temperature * noise), labels)
 
     def _code(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        codes: Tensor = self.encoder(images)
-        return codes
+        return full_precision(self.encoder(images))
 
     def _decoded(self, codes: Tensor, labels: Tensor | None) -> Tensor:
-        images: Tensor = self.decoder(codes)
-        return images
+        return full_precision(self.decoder(codes))
 
 
 class MeanDecoder(VectorDecoder):

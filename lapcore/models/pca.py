@@ -68,9 +68,12 @@ class PCA(VectorCodeModel):
             return {"loss": -self._log_density(images).mean() / images[0].numel(), "mse": error}
 
     @inference
-    def log_density(self, images: Tensor) -> Tensor:
-        """log p(images), a density in R^D, in nats, (N,): exact, of the Gaussian above. In evaluation mode, without gradient."""
-        self._check_images("images", images)
+    def elbo(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log p(images), a density in R^D, in nats, (N,), of the Gaussian above: exact, where other models have a bound.
+
+        labels: None. In evaluation mode, without gradient.
+        """
+        self._check_batch(images, labels, None)
         return self._log_density(images)
 
     def _log_density(self, images: Tensor) -> Tensor:

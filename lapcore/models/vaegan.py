@@ -13,7 +13,7 @@ from lapcore.models.autoencoding import POSTERIOR, PRIOR, GaussianCodeModel
 from lapcore.models.base import Player, positive
 from lapcore.nn.adversarial import critic_accuracy, generator_loss
 from lapcore.nn.batch_norm import BatchNorm1d
-from lapcore.nn.blocks import Down, VectorDecoder, VectorEncoder, halvings
+from lapcore.nn.blocks import Down, VectorDecoder, VectorEncoder, full_precision, halvings
 from lapcore.nn.condition import Condition, LabelBias
 from lapcore.ops import random
 from lapcore.ops.gaussian import reparameterize, reparameterize_kl
@@ -214,14 +214,13 @@ class Critic(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Dis_l: what the third strided convolution gives, (N, widths[-1], H/8, W/8)."""
-        features: Tensor = self.third(self.downs(F.relu(self.first(images))))
-        return features
+        return full_precision(self.third(self.downs(F.relu(self.first(images)))))
 
     def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Features, and scores (N,): the log-odds that an image is real."""
         features = self.features(images)
-        scores: Tensor = self.head(self.label(self.after(features), labels))[:, 0]
-        return features, scores
+        scores = self.head(self.label(self.after(features), labels))[:, 0]
+        return features, full_precision(scores)
 
 
 def _unlikeness(real: Tensor, decoded: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lapcore.nn.blocks import full_precision
+
 STRIDE = 4
 """Pixels, per axis, for each place of a code map."""
 
@@ -48,8 +50,7 @@ class MapEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.padding:
             images = F.pad(images, (0, self.padding, 0, self.padding), mode="replicate")
-        codes: Tensor = self.codes(torch.relu(self.blocks(self.downs(images))))
-        return codes
+        return full_precision(self.codes(torch.relu(self.blocks(self.downs(images)))))
 
 
 class MapDecoder(nn.Module):
@@ -67,5 +68,5 @@ class MapDecoder(nn.Module):
         )
 
     def forward(self, codes: Tensor) -> Tensor:
-        image: Tensor = self.ups(torch.relu(self.blocks(self.codes(codes))))
+        image = full_precision(self.ups(torch.relu(self.blocks(self.codes(codes)))))
         return image[..., : self.size, : self.size]

@@ -33,7 +33,8 @@ class CodeGaussian(nn.Module):
         """Takes in a batch."""
         away = codes.to(self.mean.dtype) - self.mean
         count = summed(away.new_tensor(float(len(away))))
-        shift, moment = summed(away.sum(0)) / count, summed(away.T @ away) / count
+        with torch.autocast(away.device.type, enabled=False):
+            shift, moment = summed(away.sum(0)) / count, summed(away.T @ away) / count
         self.batches.add_(1)
         weight = (1 / self.batches.to(away.dtype)).clamp(min=SLOWEST)
         self.mean.add_(weight * shift)

@@ -58,14 +58,35 @@ def assert_trains(model: Any, folder: Path, steps: int = 3, labelled: bool = Fal
     assert len(lines) == steps * len(model.training_stages())
 
 
-def turn(model: Any, images: Tensor, labels: Tensor | None, stage: str, player: str) -> dict[str, Tensor]:
+def assert_autocast_changes_little(model: Any, images: Tensor, labels: Tensor | None = None) -> None:
+    """Networks run in bfloat16, and what is summed is summed in float32."""
+    model.eval()
+    for stage in model.training_stages():
+        for player in model.players(stage):
+            whole = turn(model, images, labels, stage, player.name, torch.arange(len(images)))
+            with torch.autocast("cpu", torch.bfloat16):
+                half = turn(model, images, labels, stage, player.name, torch.arange(len(images)))
+            for name, value in half.items():
+                assert value.dtype == torch.float32, name
+                torch.testing.assert_close(value, whole[name], rtol=0.1, atol=0.05, msg=name)
+            if half["loss"].requires_grad:
+                half["loss"].backward()
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.loss(images, labels)["loss"].isfinite()
+        assert model.reconstruct(images, labels=labels).isfinite().all()
+
+
+def turn(
+    model: Any, images: Tensor, labels: Tensor | None, stage: str, player: str, seeds: Tensor | None = None
+) -> dict[str, Tensor]:
     """A player's losses while only it requires gradients."""
     players = model.players(stage)
     model.requires_grad_(False)
     for module in next(p for p in players if p.name == player).modules:
         module.requires_grad_(True)
-    options = {"player": player} if len(players) > 1 else {}
-    losses: dict[str, Tensor] = model.loss(images, labels, stage=stage, **options)
+    options: dict[str, Any] = {"player": player} if len(players) > 1 else {}
+    losses: dict[str, Tensor] = model.loss(images, labels, stage=stage, seeds=seeds, **options)
     return losses
 
 

@@ -159,6 +159,10 @@ def test_interpolation_starts_and_ends_at_the_reconstructions() -> None:
     torch.testing.assert_close(line[-1], model.reconstruct(b), **CLOSE)
 
 
+def test_autocast_changes_little() -> None:
+    shared.assert_autocast_changes_little(warmed(), images_of(6))
+
+
 @pytest.mark.parametrize("linear", [False, True])
 def test_trains_through_the_loop(linear: bool, tmp_path: Path) -> None:
     shared.assert_trains(small(image_size=8, linear=linear), tmp_path)

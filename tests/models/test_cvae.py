@@ -107,6 +107,10 @@ def test_labels_come_to_be_used() -> None:
     assert ((drawn > 0) == (labels == 1)).all()
 
 
+def test_autocast_changes_little() -> None:
+    shared.assert_autocast_changes_little(warmed(), images_of(6), torch.arange(6) % 3)
+
+
 def test_trains_through_the_loop(tmp_path: Path) -> None:
     shared.assert_trains(small(image_size=8, num_classes=2), tmp_path, labelled=True)
 

@@ -119,6 +119,10 @@ def test_reconstruction_and_interpolation() -> None:
     assert (model.reconstruct(a, torch.arange(2)) - model.reconstruct(a)).abs().max() > 1e-4
 
 
+def test_autocast_changes_little() -> None:
+    shared.assert_autocast_changes_little(warmed(variance=0.1), images_of(6))
+
+
 def test_trains_through_the_loop(tmp_path: Path) -> None:
     """The networks between the codes start with a last layer of zeros, and pass gradients from the second step on."""
     shared.assert_trains(small(image_size=8), tmp_path)

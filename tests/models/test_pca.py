@@ -87,7 +87,7 @@ def test_loss_is_the_gaussians_density() -> None:
     away = numpy(images).reshape(60, 16) - mean
     squares = (away @ np.linalg.inv(covariance) * away).sum(1)
     log_p = -0.5 * (squares + np.linalg.slogdet(covariance)[1] + 16 * np.log(2 * np.pi))
-    np.testing.assert_allclose(numpy(model.log_density(images)), log_p, rtol=1e-4)
+    np.testing.assert_allclose(numpy(model.elbo(images)), log_p, rtol=1e-4)
     losses = model.loss(images)
     assert losses["loss"].item() == pytest.approx(-log_p.mean() / 16, rel=1e-4)
     assert losses["mse"].item() == pytest.approx(((away - away @ axes.T @ axes) ** 2).mean(), rel=1e-4)
@@ -140,6 +140,10 @@ def test_operations_on_images() -> None:
     difference = model.reconstruct(images)[has].mean(0) - model.reconstruct(images)[~has].mean(0)
     moved = model.shift(images, model.attribute_vector(images, has)) - model.reconstruct(images)
     torch.testing.assert_close(moved[0], difference, **CLOSE)
+
+
+def test_autocast_changes_little() -> None:
+    shared.assert_autocast_changes_little(fitted(data()), data(6))
 
 
 def test_trains_through_the_loop(tmp_path: Path) -> None:

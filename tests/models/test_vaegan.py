@@ -191,6 +191,10 @@ def test_interpolation_and_attribute_vectors() -> None:
     torch.testing.assert_close(shifted, model.decode(model.encode(images)[0] - 2 * vector), **CLOSE)
 
 
+def test_autocast_changes_little() -> None:
+    shared.assert_autocast_changes_little(warmed(), images_of(6))
+
+
 def test_trains_through_the_loop(tmp_path: Path) -> None:
     shared.assert_trains(small(image_size=8), tmp_path)
     lines = [json.loads(line)["losses"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]

@@ -186,6 +186,10 @@ def test_reconstruction_interpolation_and_arithmetic() -> None:
     torch.testing.assert_close(model.shift(a, 0 * vector), model.reconstruct(a), **CLOSE)
 
 
+def test_autocast_changes_little() -> None:
+    shared.assert_autocast_changes_little(trained(), images_of(6, 8))
+
+
 def test_trains_through_the_loop(tmp_path: Path) -> None:
     shared.assert_trains(small(num_classes=2), tmp_path, labelled=True)
 
