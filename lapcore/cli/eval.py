@@ -246,11 +246,9 @@ UNITS = {
 def _row(name: str, result: dict[str, Any]) -> tuple[str, str, str]:
     spread = f" +- {result['std']:.3f}" if "std" in result else ""
     said = [UNITS.get(name, "x 1000" if name.startswith("swd") else "")]
-    said += [
-        f"{result[count]} {count}"
-        for count in ("images", "samples", "details", "sets")
-        if "samples" in result and count in result
-    ]
+    if "samples" in result:
+        said += [f"{result[count]} {count}" for count in ("images", "samples", "details") if count in result]
+    said += [f"{result['sets']} sets"] if "std" in result and "sets" in result else []
     said += [f"sigma {result['sigma']:.3f}"] if "sigma" in result else []
     said += [result["features"]] if "features" in result else []
     return name, f"{result['mean']:.3f}{spread}", ", ".join(filter(None, said))
