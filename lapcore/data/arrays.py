@@ -38,8 +38,9 @@ class ArraySource:
         mapped: Callable[[], NDArray[np.uint8]] | None = None,
     ) -> None:
         self.labels = np.zeros(len(images), np.int64) if labels is None else labels
-        count = 1 if labels is None else int(labels.max(initial=0)) + 1
-        self.classes = classes or tuple(str(label) for label in range(count))
+        # The one class of a set without labels has the set's name, lest it pass for the class that labels call 0.
+        named = (path.stem,) if labels is None else tuple(map(str, range(int(labels.max(initial=0)) + 1)))
+        self.classes = classes or named
         self.path = path
         self._images: NDArray[np.uint8] | None = images
         self._mapped = mapped

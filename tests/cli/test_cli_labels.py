@@ -69,6 +69,9 @@ def test_classes_that_are_numbers(run_of, picture, tmp_path):
     np.savez(tmp_path / "more.npz", images=np.zeros((3, SIZE, SIZE, 3), np.uint8), labels=[0, 5, 12])
     with pytest.raises(DataError, match="expected classes below the model's 12, got 12"):
         opened(tmp_path / "more.npz", run, model)
+    np.savez(tmp_path / "none.npz", images=np.zeros((3, SIZE, SIZE, 3), np.uint8))
+    with pytest.raises(DataError, match="expected the model's 12 classes, got 1"):
+        opened(tmp_path / "none.npz", run, model)
     for number in (2, 10):
         picture(f"folders/{number}/x.png")
     dataset = opened(tmp_path / "folders", run, model)
