@@ -72,7 +72,8 @@ class ModernBandGenerator(nn.Module):
 
     Upwards it resizes and then convolves: transposed convolutions of stride 2 print their grid on a band (Odena et al. 2016).
     It has no norms: what is drawn for an image then depends on no running statistics, and the low-pass image, whose
-    brightness and contrast the band has to fit, is not normalised away.
+    brightness and contrast the band has to fit, is not normalised away. The band's mean is taken off it, as true ones have
+    next to none: brightness and colour are the coarser levels' to say, and drift otherwise while the critic is young.
     """
 
     def __init__(self, channels: int, size: Size, width: int, condition: Condition) -> None:
@@ -83,14 +84,14 @@ class ModernBandGenerator(nn.Module):
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.middle = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
         self.join = nn.Conv2d(3 * width, width, 3, padding=1)
-        self.leave = nn.Conv2d(width, channels, 3, padding=1)
+        self.leave = nn.Conv2d(width, channels, 3, padding=1, bias=False)
 
     def forward(self, noise: Tensor, low: Tensor, labels: Tensor | None) -> Tensor:
         fine = _leaky(self.enter(self.planes(labels, noise, low)))
         coarse = _leaky(self.middle(_leaky(self.down(fine))))
         up = F.interpolate(coarse, self.size, mode="bilinear", align_corners=False)
         band: Tensor = self.leave(_leaky(self.join(torch.cat([fine, up], 1))))
-        return band
+        return band - band.mean((2, 3), keepdim=True)
 
 
 class SpectralCritic(nn.Module):

@@ -155,6 +155,15 @@ def test_the_finer_networks_are_their_layers() -> None:
     torch.testing.assert_close(model.levels[0].critic(band, low, labels).scores, expected)
 
 
+def test_modern_bands_leave_the_mean_to_the_coarser_levels() -> None:
+    model, seeds = perturbed(networks="modern"), torch.arange(4)
+    coarse = model.decompose(images_of(4).double()).images[1]
+    low = lapcore.pyr_up(coarse, filter="area")
+    drawn = model.sample(seeds, coarse=coarse, from_level=1)
+    assert (drawn - low).std() > 1e-3
+    torch.testing.assert_close(drawn.mean((2, 3)), low.mean((2, 3)))
+
+
 @pytest.mark.parametrize("networks", ["paper", "modern"])
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("kind", adversaries.KINDS)
