@@ -226,7 +226,7 @@ def _made(options: Namespace) -> dict[str, Any]:
     names = ["model", "data", "preprocess", "resize"]
     names += [name for name in ("validation", "baseline") if getattr(options, name) is not None]
     made = {name: str(getattr(options, name)) for name in names} | {"seed": options.seed, "batch": options.batch}
-    given = ("limit", "temperature", "from_level", "level", "features", "feature_size")
+    given = ("label", "attributes", "limit", "temperature", "from_level", "level", "features", "feature_size")
     return made | {name: getattr(options, name) for name in given if getattr(options, name) is not None}
 
 

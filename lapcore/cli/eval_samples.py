@@ -40,8 +40,9 @@ class Samples:
         self.distances = [name for name in asked if name in DISTANCES]
         self.count = options.samples or (10_000 if {*asked} & {*PARZEN} else len(images))
         self.drawing = {} if options.temperature is None else {"temperature": options.temperature}
-        # Samples that keep a part of an image have its label too; otherwise all classes count alike.
-        labelled = model.attributes or (model.num_classes is not None and options.from_level is not None)
+        # Samples that keep a part of an image have its label, as have those for images of one class; else all classes count alike.
+        of_images = options.from_level is not None or options.label is not None
+        labelled = model.attributes or (model.num_classes is not None and of_images)
         self.labels = dataset.labels[: len(images)] if labelled else None
         check_distances(self.distances, self._reduced(images), self.count)
         if "multiscale" in asked:

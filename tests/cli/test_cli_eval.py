@@ -119,6 +119,10 @@ def test_labels_of_samples(runs, data, evaluated):
         report = evaluated(runs / name, "--data", data, "--metrics", "swd", "--limit", 7)
         drawn = draw_samples(load_model(runs / name), 7, batch=4, labels=labels[:7])
         assert report["metrics"] == evaluate_samples(images[:7], [drawn], ["swd"], samples=7)
+    report = evaluated(runs / "classes", "--data", data / "b", "--metrics", "swd", "--label", "1")
+    drawn = draw_samples(load_model(runs / "classes"), COUNT // 2, batch=4, labels=torch.tensor([1]))
+    assert report["metrics"] == evaluate_samples(images[COUNT // 2 :], [drawn], ["swd"], samples=COUNT // 2)
+    assert report["label"] == 1
 
 
 def test_bounds_and_multiscale_parzen(runs, data, evaluated):
