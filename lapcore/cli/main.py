@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": "draw images from a trained model, one per seed",
     "reconstruct": "encode images and decode them again",
     "edit": "paint over a coarse picture and draw the fine detail anew",
+    "blend": "make one picture of regions of several, without seams",
     "eval": "measure a trained model on held-out images",
     "faces": "draw labelled cartoon faces to train on",
     "pyramid": "take one picture apart, and prove that it collapses back",
