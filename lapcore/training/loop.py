@@ -111,6 +111,7 @@ class _Point:
     tensors: Mapping[str, Mapping[str, Tensor]]
     checkpoint: Path | None = None
     new: bool = True
+    resumed: bool = False
 
     @property
     def total(self) -> int:
@@ -130,7 +131,7 @@ def _resumed(asked: RunConfig, out: Path, extend: bool, accelerator: Any, locks:
         progress.leg = len(saved.legs)
     legs = resumed_legs(saved, asked, finished, extend, path)
     run = dataclasses.replace(asked, start=saved.start).with_legs(legs)
-    return _Point(run, progress, tensors, newest, new=newest is None or legs != saved.legs)
+    return _Point(run, progress, tensors, newest, new=newest is None or legs != saved.legs, resumed=True)
 
 
 def _train(model: nn.Module, data: Data, point: _Point, out: Path, accelerator: Any, locks: ExitStack) -> Path:
@@ -145,18 +146,18 @@ def _train(model: nn.Module, data: Data, point: _Point, out: Path, accelerator: 
         terminal.line(take_weights(model, Path(run.start)))
     feed = _feed(model, data.training, run, accelerator)
     held_out = None if data.held_out is None else HeldOut(data.held_out, model, run.train, accelerator)
+    model.to(accelerator.device)
+    _share_weights(model, accelerator)
+    pace = Pace(run.legs, _trials(model, feed, run, progress, accelerator))
     accelerator.wait_for_everyone()  # every process has looked at `out` before one changes it
     if main:
-        if not (out / CONFIG).exists():
+        if not point.resumed:
             out.mkdir(parents=True, exist_ok=True)
             locks.enter_context(run_lock(out))
             check_free(out)
         prepare(out, run if point.new else None)
-    model.to(accelerator.device)
-    _share_weights(model, accelerator)
     for line in opening(model, data, run, out, accelerator):
         terminal.line(line)
-    pace = Pace(run.legs, _trials(model, feed, run, progress, accelerator))
     log = RunLog(out, progress.step) if main else None
     whole = Run(model, data.training, run, out, accelerator, progress, log, terminal, Stopping(), pace, held_out)
     try:
@@ -194,12 +195,24 @@ def _feed(model: nn.Module, dataset: Dataset[Item], run: RunConfig, accelerator:
 
 
 def _trials(model: nn.Module, feed: Feed, run: RunConfig, progress: Progress, accelerator: Any) -> dict[str, float]:
-    """How long steps of the stages to come take, if there is more than one to compare."""
+    """How long steps of the stages to come take, if there is more than one to compare.
+
+    And whether the model takes parts of one image, which few can learn from.
+    """
     stages = list(dict.fromkeys(leg.stage for leg in run.legs[progress.leg :] if leg.steps))
-    if len(stages) < 2:
-        return {}
     batch = feed.first()
-    return {stage: trial_seconds(model, stage, batch, run.train, accelerator) for stage in stages}
+    single = len(batch[0].images) == 1
+    if len(stages) < 2 and not single:
+        return {}
+    try:
+        return {stage: trial_seconds(model, stage, batch, run.train, accelerator) for stage in stages}
+    except ValueError as error:
+        if not single:
+            raise
+        raise ValueError(
+            f"batch_size: expected more than one image for each of processes x accumulate = {accelerator.num_processes} x "
+            f"{run.train.accumulate}, got batch_size {run.train.batch_size} ({error})"
+        ) from error
 
 
 def _accelerator(config: TrainConfig) -> Any:

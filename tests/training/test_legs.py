@@ -226,3 +226,33 @@ def test_start_from_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(CheckpointError, match="fits this model's"):
         train(huge, Pictures(), config, tmp_path / "c", start=tmp_path / "a")
     assert not (tmp_path / "c").exists()
+
+
+def test_two_runs_that_begin_at_once(tmp_path: Path) -> None:
+    """Both have found the folder free; the second gets there when the first has written its settings, or is done."""
+    for state in ("begun", "done"):
+        out = tmp_path / state
+
+        class Late(Pictures):
+            def __getitem__(self, index: int, out: Path = out, state: str = state) -> tuple[Tensor, int]:
+                if not out.exists():
+                    run(out, steps=[1, 1])
+                    if state == "begun":
+                        fcntl.flock(os.open(out / ".lock", os.O_RDWR), fcntl.LOCK_EX)
+                return super().__getitem__(index)
+
+        with pytest.raises(
+            CheckpointError, match="another process is training" if state == "begun" else "already there"
+        ):
+            train(tiny(), Late(), TrainConfig(**{**SETTINGS, "seed": 7}), out)
+        assert RunConfig.load(out / "config.yaml").train.seed == 5
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 4, "accumulate": 4}])
+def test_parts_of_one_image_are_refused_before_anything_is_written(settings: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^batch_size: expected more than one image for each of processes x accumulate"
+    ):
+        train(small_vae(), Pictures(), TrainConfig(**{**SETTINGS, "steps": 2, **settings}), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    run(tmp_path / "b", model={"norm": False}, **settings)  # and others are not
