@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import lapcore
-from lapcore.data.files import SAMPLING, SHEET, atomic_file
+from lapcore.data.files import SAMPLING, SHEET, TEMPORARY, atomic_file
 from lapcore.errors import LapcoreError
 from lapcore.sampling.blocks import Labels, Sampler, blocks, check, one_block
 from lapcore.sampling.formats import FORMATS, check_format, encode, unfinished
@@ -57,7 +57,7 @@ def sample_to_folder(
         if todo:
             _, images = one_block(model, todo, checked, batch, options)
             if not claimed:
-                _claim_folder(out, settings)
+                _claim_folder(out, settings, overwrite)
                 claimed = True
             for name, content in encode(todo, images, checked, block * batch, format):
                 _write(out / name, content)
@@ -115,15 +115,17 @@ def _check_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> bool:
     if not overwrite and manifest.exists():
         _compare(manifest, settings)
         return False
-    if not overwrite and out.is_dir() and any(out.iterdir()):
+    if not overwrite and out.is_dir() and any(not entry.name.startswith(TEMPORARY) for entry in out.iterdir()):
         raise LapcoreError(f"{out}: the folder is not empty; choose another --out or add --overwrite")
     return True
 
 
-def _claim_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Makes `out` the folder of `settings`; earlier samples go."""
+def _claim_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Makes `out` the folder of `settings`, unless another process has meanwhile; with `overwrite`, earlier samples go."""
     manifest = out / SAMPLING
-    if out.is_dir():
+    if not overwrite and not _check_folder(out, settings, overwrite):
+        return
+    if overwrite and out.is_dir():
         # The manifest goes first: without it the rest is nobody's, whatever stops us half way.
         manifest.unlink(missing_ok=True)
         for path in out.iterdir():

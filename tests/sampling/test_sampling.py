@@ -73,6 +73,29 @@ def test_the_bytes_do_not_depend_on_order_or_split(tmp_path):
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+def test_processes_that_begin_together_share_a_folder(tmp_path):
+    """Another process claims the folder and writes into it while this one draws its first block."""
+
+    class Slow(Noise):
+        def sample(self, seeds, labels=None):
+            if not self.calls:
+                sample_to_folder(Noise(), [range(0, 2)], tmp_path / "out", batch=4)
+            return super().sample(seeds, labels)
+
+    assert sample_to_folder(Slow(), [range(2, 6)], tmp_path / "out", batch=4) == 4
+    sample_to_folder(Noise(), [range(0, 6)], tmp_path / "whole", batch=4)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    class Other(Noise):
+        def sample(self, seeds, labels=None):
+            sample_to_folder(Noise(), [range(0, 2)], tmp_path / "other", batch=4)
+            return super().sample(seeds, labels)
+
+    with pytest.raises(LapcoreError, match="another batch"):
+        sample_to_folder(Other(), [range(2, 6)], tmp_path / "other", batch=2)
+    assert sorted(contents(tmp_path / "other")) == ["00000000.png", "00000001.png", "sampling.json"]
+
+
 def test_blocks_give_what_files_hold(tmp_path):
     blocks = list(sample_blocks(Noise(), [range(2, 7)], batch=4))
     assert [seeds for seeds, _ in blocks] == [[2, 3], [4, 5, 6]]
@@ -185,6 +208,11 @@ def test_other_seeds_in_a_folder_of_shards_are_refused(tmp_path):
     sample_to_folder(Noise(), [range(6)], tmp_path, batch=4, format="npy")
     with pytest.raises(LapcoreError, match="seeds"):
         sample_to_folder(Noise(), [range(7)], tmp_path, batch=4, format="npy")
+
+
+def test_what_a_killed_process_was_writing_is_no_obstacle(tmp_path):
+    (tmp_path / ".tmp-sampling.json-0123abcd").write_text("{")
+    assert sample_to_folder(Noise(), [range(2)], tmp_path, batch=2) == 2
 
 
 def test_a_folder_of_other_things_is_refused_and_overwrite_leaves_them(tmp_path):
