@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lapcore.nn.processes import processes
+
 
 class BatchNorm1d(nn.BatchNorm1d):
     """`torch.nn.BatchNorm1d`, of one state_dict with it, whose training statistics are those of all processes.
@@ -18,7 +20,7 @@ class BatchNorm1d(nn.BatchNorm1d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and _processes() > 1:
+        if self.training and processes() > 1:
             return _shared(self, input)
         return super().forward(input)
 
@@ -27,14 +29,9 @@ class BatchNorm2d(nn.BatchNorm2d):
     """As `BatchNorm1d`, of (N, C, H, W)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and _processes() > 1:
+        if self.training and processes() > 1:
             return _shared(self, input)
         return super().forward(input)
-
-
-def _processes() -> int:
-    distributed = torch.distributed
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def _shared(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
