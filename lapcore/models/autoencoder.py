@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -35,6 +36,9 @@ class Autoencoder(VectorCodeModel):
     """
 
     name = "autoencoder"
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "mean squared error of decoded images, values in [-1, 1]",
+    }
 
     def __init__(
         self,

@@ -81,6 +81,9 @@ class ImageModel(nn.Module, ABC):
     name: ClassVar[str]
     """What `lapcore train` and config.json call the model."""
 
+    terms: ClassVar[dict[str, str]] = {}
+    """What the names in `loss` mean, with units, for the log's legend."""
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}

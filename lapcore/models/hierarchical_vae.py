@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,13 @@ class HierarchicalVAE(GaussianCodeModel):
     """
 
     name = "hierarchical_vae"
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "minus the bound, in nats per value of an image, a density in [-1, 1]; negative where errors are small",
+        "nll": "-log p(x|z1), nats per image",
+        "kl1": "KL[q(z1|x) || p(z1|z2)], nats per image",
+        "kl2": "KL[q(z2|z1) || p(z2)], nats per image",
+        "mse": "mean squared error of decoded images, values in [-1, 1]",
+    }
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ class PCA(VectorCodeModel):
     """
 
     name = "pca"
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "-log p(x), in nats per value of an image, a density; negative where errors are small",
+        "mse": "mean squared error of projected images, values in [-1, 1]",
+    }
 
     def __init__(self, image_size: int = 64, channels: int = 3, *, latent: int = 128, rank: int | None = None) -> None:
         super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -40,6 +41,12 @@ class VAE(GaussianCodeModel):
     """
 
     name = "vae"
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "minus the bound, in nats per value of an image, a density in [-1, 1]; negative where errors are small",
+        "nll": "-log p(x|z), nats per image",
+        "kl": "KL[q(z|x) || p(z)], nats per image",
+        "mse": "mean squared error of decoded images, values in [-1, 1]",
+    }
 
     def __init__(
         self,

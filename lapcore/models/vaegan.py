@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,15 @@ class VAEGAN(GaussianCodeModel):
     """
 
     name = "vaegan"
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "what the player minimises, nats per image",
+        "kl": "KL[q(z|x) || p(z)], nats per image",
+        "likeness": "half the squared distance of an image's features from its decoded image's, summed over features",
+        "mse": "mean squared error of decoded images, values in [-1, 1]",
+        "real": "the critic's mean cross entropy of real images, nats; ln 2 = 0.69 where it cannot tell",
+        "fake": "the same of decoded images",
+        "accuracy": "share of images that the critic tells rightly, real and decoded alike; 0.5 by chance",
+    }
 
     def __init__(
         self,
@@ -229,12 +238,12 @@ def _unlikeness(real: Tensor, decoded: Tensor) -> Tensor:
 
 
 def _verdict(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """What the equilibrium rule and the log are told of the critic's scores."""
+    """What the equilibrium rule and the log are told of the critic's scores: N of real images, 2N of decoded ones."""
     real, fake = real.detach(), fake.detach()
     return {
         "real": F.softplus(-real).mean(),
         "fake": F.softplus(fake).mean(),
-        "accuracy": critic_accuracy("minimax", real, fake),
+        "accuracy": critic_accuracy("minimax", real.repeat(2), fake),
     }
 
 

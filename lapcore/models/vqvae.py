@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,13 @@ class VQVAE(AutoencodingModel):
     """
 
     name = "vqvae"
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "of the autoencoder, the error over the images' variance, and the codes' losses; of the prior, nats per code",
+        "mse": "mean squared error of decoded images, values in [-1, 1]",
+        "commitment": "mean squared distance of what the encoder gives from the nearest codes",
+        "perplexity": "how many codes are in use, of those there are",
+        "bits_per_code": "-log2 p(z) for each code",
+    }
 
     def __init__(
         self,

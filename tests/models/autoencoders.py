@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,11 @@ def assert_trains(model: Any, folder: Path, steps: int = 3, labelled: bool = Fal
     assert torch.equal(load_model(out).sample(seeds, labels), model.sample(seeds, labels))
     lines = (folder / "run/log.jsonl").read_text().splitlines()
     assert len(lines) == steps * len(model.training_stages())
+    logged = {name for line in lines for name in json.loads(line)["losses"] if not name.endswith("plays")}
+    players = [player.name for stage in model.training_stages() for player in model.players(stage)]
+    assert {reduce(lambda text, player: text.removeprefix(f"{player}_"), players, name) for name in logged} == set(
+        model.terms
+    )
 
 
 def assert_autocast_changes_little(model: Any, images: Tensor, labels: Tensor | None = None) -> None:

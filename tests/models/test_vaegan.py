@@ -79,7 +79,7 @@ def test_losses_are_the_formulas(adversarial: str) -> None:
         "decoder": {"loss": 0.01 * likeness + gan, "likeness": likeness, "real": on_real, "fake": on_fake},
         "critic": {"loss": on_real + on_fake, "real": on_real, "fake": on_fake},
     }
-    accuracy = np.concatenate([real > 0, first < 0, second < 0]).mean()
+    accuracy = np.concatenate([real > 0, real > 0, first < 0, second < 0]).mean()
     for player, values in expected.items():
         losses = model.loss(images, seeds=seeds, player=player)
         if player != "encoder":
