@@ -57,11 +57,8 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
         0.0
     """
     a, b = _pair(a, b, at_least=2)
-    within = [
-        (_kernel_sum(x, x) - _kernel(x.square().sum(1), x.shape[1]).sum()) / (len(x) * (len(x) - 1)) for x in (a, b)
-    ]
-    between = _kernel_sum(a, b) / (len(a) * len(b))
-    return 1000 * (within[0] + within[1] - 2 * between).item()
+    between = torch.stack([_kernel(part, b).sum() for part in torch.split(a, _rows(b))]).sum() / (len(a) * len(b))
+    return 1000 * (_mean_within(a) + _mean_within(b) - 2 * between).item()
 
 
 def prdc(real: Tensor, fake: Tensor, *, k: int = 3, k_coverage: int = 5) -> dict[str, float]:
@@ -121,13 +118,18 @@ def _pair(a: Tensor, b: Tensor, *, at_least: int, names: tuple[str, str] = ("a",
     return a.double(), b.double()
 
 
-def _kernel(products: Tensor, length: int) -> Tensor:
-    return (products / length + 1) ** 3
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.T / a.shape[1] + 1) ** 3
 
 
-def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:
-    sums = [_kernel(part @ b.T, a.shape[1]).sum() for part in torch.split(a, _rows(b))]
-    return torch.stack(sums).sum()
+def _mean_within(x: Tensor) -> Tensor:
+    """The mean of k(x_i, x_j), i != j: rows by the columns from theirs on, as k is symmetric."""
+    sums = []
+    for start in range(0, len(x), _rows(x)):
+        part = x[start : start + _rows(x)]
+        block = _kernel(part, x[start:])
+        sums.append(2 * block.sum() - block[:, : len(part)].sum() - block.diagonal().sum())
+    return torch.stack(sums).sum() / (len(x) * (len(x) - 1))
 
 
 def _rows(b: Tensor) -> int:
