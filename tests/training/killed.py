@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import torch
 import torch._dynamo
 import torch.utils.tensorboard
 
-from tests.training.tiny import run
+from tests.training.tiny import die_at, run
 
 
 def child(work: Callable[[], object]) -> int:
@@ -32,20 +31,6 @@ def child(work: Callable[[], object]) -> int:
             traceback.print_exc()
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def die_at(owner: object, name: str, count: int) -> None:
-    """The `count`-th call of owner.name is the process's last."""
-    original = getattr(owner, name)
-    left = [count]
-
-    def counted(*arguments: object, **options: object) -> object:
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*arguments, **options)
-
-    setattr(owner, name, counted)
 
 
 def killed_run(out: Path, kind: str, owner: object, name: str, count: int) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,32 @@ import pytest
 import safetensors.torch
 import torch
 
+from lapcore.data import write_png
 from lapcore.models.running import checkpoints
 from tests.training.tiny import run
 
 ROOT = Path(__file__).parents[2]
 
 
-def python(*arguments: str) -> str:
+def started(*arguments: str) -> subprocess.Popen[str]:
     environment: dict[str, str] = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, start_new_session=True, **pipes)
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, start_new_session=True, **pipes)
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
     try:
-        out, errors = process.communicate(timeout=240)
+        return process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # a launcher's workers outlive it
         raise
-    assert process.returncode == 0, errors[-3000:]
-    return str(out)
+
+
+def python(*arguments: str, fails: bool = False) -> str:
+    process = started(*arguments)
+    out, errors = finished(process)
+    assert (process.returncode != 0) == fails, errors[-3000:]
+    return out
 
 
 @pytest.mark.parametrize(("kind", "points"), [("tiny", 11), ("duel", 4)])
@@ -47,7 +57,7 @@ LAUNCH = {
 }
 
 
-@pytest.mark.parametrize(("launcher", "kind"), [("torchrun", "tiny"), ("accelerate", "tiny"), ("torchrun", "duel")])
+@pytest.mark.parametrize(("launcher", "kind"), [("torchrun", "vae"), ("accelerate", "tiny"), ("torchrun", "duel")])
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_do_what_one_does(launcher: str, kind: str, tmp_path: Path) -> None:
     """Batch norm included; without dropout, which each process draws for itself, the weights are those of one process."""
@@ -66,4 +76,34 @@ def test_two_processes_do_what_one_does(launcher: str, kind: str, tmp_path: Path
     for mine, theirs in zip(*logged, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-3, abs=1e-5)
     newest = checkpoints(tmp_path / "two/checkpoints")[-1].name
-    assert newest == {"tiny": "step-00000017", "duel": "step-00000011"}[kind]
+    assert newest == {"tiny": "step-00000017", "duel": "step-00000011", "vae": "step-00000006"}[kind]
+
+
+def test_two_processes_are_killed_and_resumed(tmp_path: Path) -> None:
+    """One is killed in the critic's 13th turn, of step 7, and the launcher ends the other."""
+    for name, parts in {"whole": [{}], "cut": [{"die": 13}, {"resume": True}]}.items():
+        for part in parts:
+            options = json.dumps({"out": str(tmp_path / name), "kind": "duel", **part})
+            python(*LAUNCH["torchrun"], "-m", "tests.training.tiny", options, fails="die" in part)
+            assert (tmp_path / name / "model").exists() != ("die" in part)
+    one, two = (tmp_path / name / "model/model.safetensors" for name in ("whole", "cut"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_signal_to_two_processes(tmp_path: Path) -> None:
+    """As from a terminal: to the whole group, and once more from the launcher."""
+    data = tmp_path / "photos"
+    data.mkdir()
+    for index in range(6):
+        write_png(data / f"{index}.png", torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8))
+    model = "--model.latent 4 --model.widths [4] --model.decoder_widths [4] --model.hidden 8 --batch_size 4"
+    run = f"--data {data} --size 8 --out {tmp_path / 'run'} --steps 100000 --num_workers 1 --checkpoint_every 20"
+    process = started(*LAUNCH["torchrun"], "-m", "lapcore.cli.main", "train", "vae", *model.split(), *run.split())
+    folder = tmp_path / "run/checkpoints"
+    while not (folder / "step-00000020").exists() and process.poll() is None:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = finished(process)
+    said = [line for line in errors.splitlines() if line.startswith("lapcore: ")]
+    newest = int(checkpoints(folder)[-1].name.removeprefix("step-"))
+    assert len(said) == 1 and said[0].startswith(f"lapcore: stopped by SIGINT: step {newest} of 100000"), errors[-3000:]
