@@ -174,36 +174,39 @@ class VAEGAN(GaussianCodeModel):
     def _encoder_loss(self, images: Tensor, labels: Tensor | None, seeds: Tensor) -> dict[str, Tensor]:
         mean, logvar = self.encoder(images, labels)
         z, kl = reparameterize_kl(mean, logvar, seeds=seeds, stream=POSTERIOR)
-        decoded = self.decoder(z, labels)[0]
-        likeness = _unlikeness(*self.critic.features(torch.cat([images, decoded])).chunk(2))
-        kl, mse = kl.mean(), (decoded.detach() - images).square().mean()
+        decoded = self._decoded_and_drawn(z, labels, seeds)
+        likeness = _likeness(self.critic.features(torch.cat([images, decoded])))
+        kl, mse = kl.mean(), (decoded[: len(images)].detach() - images).square().mean()
         return {"loss": kl + likeness, "kl": kl.detach(), "likeness": likeness.detach(), "mse": mse}
 
     def _decoder_loss(self, images: Tensor, labels: Tensor | None, seeds: Tensor) -> dict[str, Tensor]:
-        features, scores = self._judged(images, self._decoded_and_drawn(images, labels, seeds), labels)
-        real, decoded, _ = features.chunk(3)
-        likeness = _unlikeness(real, decoded)
+        decoded = self._decoded_and_drawn(self._codes(images, labels, seeds), labels, seeds)
+        features, scores = self._judged(images, decoded, labels)
+        likeness = _likeness(features)
         loss = self.gamma * likeness + generator_loss(self.adversarial, scores[len(images) :])
         return {"loss": loss, "likeness": likeness.detach(), **_verdict(*scores.tensor_split([len(images)]))}
 
     def _critic_loss(self, images: Tensor, labels: Tensor | None, seeds: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            fakes = self._decoded_and_drawn(images, labels, seeds)
-        real, fake = self._judged(images, fakes, labels)[1].tensor_split([len(images)])
+            decoded = self._decoded_and_drawn(self._codes(images, labels, seeds), labels, seeds)
+        real, fake = self._judged(images, decoded, labels)[1].tensor_split([len(images)])
         return {"loss": F.softplus(-real).mean() + F.softplus(fake).mean(), **_verdict(real, fake)}
 
-    def _decoded_and_drawn(self, images: Tensor, labels: Tensor | None, seeds: Tensor) -> Tensor:
-        """x~ and x_p, (2N, C, H, W)."""
-        with torch.no_grad():
-            mean, logvar = self.encoder(images, labels)
-            codes = reparameterize(mean, logvar, seeds, stream=POSTERIOR)
+    @torch.no_grad()
+    def _codes(self, images: Tensor, labels: Tensor | None, seeds: Tensor) -> Tensor:
+        """z for the players that the encoder is fixed for."""
+        mean, logvar = self.encoder(images, labels)
+        return reparameterize(mean, logvar, seeds, stream=POSTERIOR)
+
+    def _decoded_and_drawn(self, codes: Tensor, labels: Tensor | None, seeds: Tensor) -> Tensor:
+        """x~ and x_p, (2N, C, H, W), in one batch in every turn, so that the decoder's batch norm always sees the like."""
         drawn = random.normal(codes.shape, seeds, stream=PRIOR, dtype=codes.dtype)
         both: Tensor = self.decoder(torch.cat([codes, drawn]), _repeated(labels, 2))[0]
         return both
 
-    def _judged(self, images: Tensor, fakes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Features and scores of x, x~ and x_p together."""
-        judged: tuple[Tensor, Tensor] = self.critic(torch.cat([images, fakes]), _repeated(labels, 3))
+    def _judged(self, images: Tensor, decoded: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features and scores of x, x~ and x_p."""
+        judged: tuple[Tensor, Tensor] = self.critic(torch.cat([images, decoded]), _repeated(labels, 3))
         return judged
 
 
@@ -232,8 +235,9 @@ class Critic(nn.Module):
         return features, full_precision(scores)
 
 
-def _unlikeness(real: Tensor, decoded: Tensor) -> Tensor:
-    """L_llike: half the squared distance of the features, summed over them, the mean over images."""
+def _likeness(features: Tensor) -> Tensor:
+    """L_llike of the features of x, x~ and x_p: half the squared distance of the first two, the mean over images."""
+    real, decoded, _ = features.chunk(3)
     return (real - decoded).square().sum() / (2 * len(real))
 
 
