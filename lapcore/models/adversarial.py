@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,22 @@ class AdversarialModel(ImageModel):
     The losses are those of `lapcore.nn.adversarial`. A subclass says in `_modules_of` which (critic, generator) plays a stage, in
     `_round` how it plays a batch, and keeps in its config `loss`, `penalty_weight` and `class_head`.
     """
+
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "what the player minimises against the other; neither falls for long, so look at the samples",
+        "accuracy": "share of images that the critic tells rightly, real and drawn alike; 0.5 by chance",
+        "penalty": "mean of (|gradient of the critic| - 1)^2, before its weight",
+        "real_class_loss": "cross entropy of the class that the critic names for real images, nats",
+        "fake_class_loss": "the same for drawn images",
+    }
+
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "what the player minimises; says little of the pictures, which are what to look at",
+        "accuracy": "share of images, real and drawn, that the critic takes for what they are; 0.5 by chance",
+        "penalty": "mean squared distance of the critic's slope from 1, before its weight",
+        "real_class_loss": "the critic's cross entropy of real images' classes, nats",
+        "fake_class_loss": "the critic's cross entropy of the classes that images were drawn for, nats",
+    }
 
     optimizer: Mapping[str, Any] = ADAM
     """How both players are trained, unless the user says otherwise: fields of `Player`."""

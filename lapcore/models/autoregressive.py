@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ class AutoregressiveModel(ImageModel):
     """
 
     network: nn.Module
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "-log p(x), nats per value of an image: exact",
+        "bpd": "the same in bits: bits per dimension",
+    }
 
     def __init__(self, config: dict[str, Any], levels: int) -> None:
         super().__init__(config)

@@ -28,7 +28,7 @@ from lapcore.training.run import RunConfig, resumed_legs
 from lapcore.training.stage import Run, Stage
 from lapcore.training.start import take_weights
 from lapcore.training.stop import Stopping
-from lapcore.training.talk import opening
+from lapcore.training.talk import Legend, opening
 
 
 def train(
@@ -159,7 +159,9 @@ def _train(model: nn.Module, data: Data, point: _Point, out: Path, accelerator: 
     for line in opening(model, data, run, out, accelerator):
         terminal.line(line)
     log = RunLog(out, progress.step) if main else None
-    whole = Run(model, data.training, run, out, accelerator, progress, log, terminal, Stopping(), pace, held_out)
+    whole = Run(
+        model, data.training, run, out, accelerator, progress, log, terminal, Stopping(), pace, Legend(model), held_out
+    )
     try:
         with terminal, whole.stopping:
             _finish(whole, feed, point)

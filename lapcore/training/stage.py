@@ -27,6 +27,7 @@ from lapcore.training.pace import Pace
 from lapcore.training.pictures import pictures
 from lapcore.training.run import Leg, RunConfig, resume_command
 from lapcore.training.stop import Stopped, Stopping
+from lapcore.training.talk import Legend
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Run:
     terminal: Terminal
     stopping: Stopping
     pace: Pace
+    legend: Legend
     held_out: HeldOut | None
 
     @property
@@ -153,6 +155,8 @@ class Stage:
         )
         if self.whole.log:
             self.whole.log.write(record)
+        for line in self.whole.legend.lines(names, rates):
+            self.whole.terminal.line(line)
         left = self.whole.pace.left(self.progress.leg, self.progress.leg_step, seconds / len(self.pending))
         self.whole.terminal.record(record, left)
         self.pending, self.since = [], time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ PRECISION = {"no": "float32", "fp16": "float16 with float32 weights", "bf16": "b
 
 
 def opening(model: nn.Module, data: Data, run: RunConfig, out: Path, accelerator: Any) -> Iterator[str]:
-    """Lines on the data, the model, the stages, the machine, and what the log's names mean."""
+    """Lines on the data, the model, the stages, the machine and where the curves are."""
     channels, height, width = image_shape(model)
     apart = "" if data.held_out is None else f", {_count(data.held_out)} more held out"
     labels = _labels(model, data.training)
@@ -29,18 +29,27 @@ def opening(model: nn.Module, data: Data, run: RunConfig, out: Path, accelerator
     stages = ", ".join(f"{leg.stage} {leg.steps:,}" for leg in run.legs)
     yield f"steps of each stage: {stages}; {run.train.batch_size} images a batch; device: {_device(accelerator)}"
     yield f"curves and pictures: tensorboard --logdir {shlex.quote(str(out / 'tensorboard'))}"
-    yield from legend(model, run.stages)
 
 
-def legend(model: nn.Module, stages: list[str]) -> Iterator[str]:
-    """What the names in the log mean, by the model's own `terms`."""
-    terms: dict[str, str] = getattr(model, "terms", {})
-    yield f"loss: {terms.get('loss', 'what the stage minimises')}"
-    for name, meaning in terms.items():
-        if name != "loss":
-            yield f"{name}: {meaning}"
-    if any(len(trainable(model).players(stage)) > 1 for stage in stages):
-        yield "names begin with their player's; plays: the share of its turns that the player took"
+class Legend:
+    """What the names in the log mean, told when they first come up: by the model's own `terms`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        common = {
+            "loss": "what the stage minimises",
+            "plays": "share of its turns that the player took",
+        }
+        self._terms: dict[str, str] = {**common, **getattr(model, "terms", {})}
+        self._told: set[str] = set()
+
+    def lines(self, names: Iterable[str], players: Iterable[str]) -> Iterator[str]:
+        """For names that begin with their player's, where there are several, or end in a level's number."""
+        for name in names:
+            plain = next((name.removeprefix(f"{player}_") for player in players if name.startswith(f"{player}_")), name)
+            term = plain if plain in self._terms else plain.rstrip("0123456789")
+            if term in self._terms and term not in self._told:
+                self._told.add(term)
+                yield f"{name}: {self._terms[term]}"
 
 
 def _count(dataset: Dataset[Item]) -> str:

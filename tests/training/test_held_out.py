@@ -21,6 +21,7 @@ from lapcore.training.held_out import split
 from lapcore.training.log import Record, Terminal
 from lapcore.training.pace import Pace
 from lapcore.training.run import Leg
+from lapcore.training.talk import Legend
 from tests.training.test_train import part_of, weights
 from tests.training.tiny import SETTINGS, Pictures, Tiny, made, run, tiny
 
@@ -181,7 +182,17 @@ def test_a_run_opens_by_saying_what_it_is(tmp_path: Path, capsys: pytest.Capture
     assert said[2] == "steps of each stage: coarse 2, fine 1; 8 images a batch; device: cpu, 1 threads"
     assert said[3] == f"curves and pictures: tensorboard --logdir '{out}/tensorboard'"
     assert said[4] == "loss: what the stage minimises"
-    assert "held-out loss" in said[-1]
+    assert said[5].startswith("step 2/3") and "held-out loss" in said[-1]
+
+
+def test_names_in_the_log_explain_themselves_once() -> None:
+    model = tiny()
+    model.terms = {"loss": "the error", "nll": "nats", "accuracy": "a share"}  # type: ignore[assignment]
+    legend = Legend(model)
+    assert list(legend.lines(["loss", "nll3", "other"], ["model"])) == ["loss: the error", "nll3: nats"]
+    names = ["critic_loss", "critic_accuracy", "generator_plays", "nll2"]
+    expected = ["critic_accuracy: a share", "generator_plays: share of its turns that the player took"]
+    assert list(legend.lines(names, ["critic", "generator"])) == expected
 
 
 def test_time_left_counts_stages_to_come_at_their_own_pace() -> None:
