@@ -61,14 +61,6 @@ class AdversarialModel(ImageModel):
         "fake_class_loss": "the same for drawn images",
     }
 
-    terms: ClassVar[dict[str, str]] = {
-        "loss": "what the player minimises; says little of the pictures, which are what to look at",
-        "accuracy": "share of images, real and drawn, that the critic takes for what they are; 0.5 by chance",
-        "penalty": "mean squared distance of the critic's slope from 1, before its weight",
-        "real_class_loss": "the critic's cross entropy of real images' classes, nats",
-        "fake_class_loss": "the critic's cross entropy of the classes that images were drawn for, nats",
-    }
-
     optimizer: Mapping[str, Any] = ADAM
     """How both players are trained, unless the user says otherwise: fields of `Player`."""
 

@@ -15,6 +15,10 @@ from tests.models import autoencoders as shared
 KINDS = ("minimax", "nonsaturating", "lsgan", "wgan-gp", "hinge")
 
 
+OPTIONAL = ("penalty", "real_class_loss", "fake_class_loss")
+"""What is logged with a gradient penalty and with a class head."""
+
+
 def sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
