@@ -46,12 +46,21 @@ def test_the_papers_layout() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"variance": "pixel"}, {"variance": 0.02}, {"linear": True}, {"num_classes": 4}]
+    "options",
+    [
+        {},
+        {"variance": "pixel"},
+        {"variance": 0.02},
+        {"linear": True},
+        {"num_classes": 4},
+        {"attributes": ["hat", "tie"]},
+    ],
 )
 def test_gradients_reach_every_parameter(options: dict[str, Any]) -> None:
     model = small(**options)
     parameters = model.set_stage("all")
     labels = torch.tensor([0, 1, 2, 3]) if "num_classes" in options else None
+    labels = torch.eye(4)[:, :2] if "attributes" in options else labels
     model.loss(images_of(4), labels, stage="all")["loss"].backward()
     assert set(parameters) == set(model.parameters())
     for name, parameter in model.named_parameters():
@@ -106,6 +115,16 @@ def test_a_sample_depends_on_its_seed_and_label_alone(num_classes: int | None) -
     assert (whole[0] - whole[1]).abs().max() > 0.01
     if labels is not None:
         assert (model.sample(seeds, (labels + 1) % 3) - whole).abs().max() > 1e-3
+
+
+def test_a_sample_depends_on_its_attributes() -> None:
+    model, seeds = small(attributes=["hat", "tie"]).eval(), torch.arange(3)
+    plain = model.sample(seeds, torch.zeros(3, 2))
+    assert torch.equal(plain, model.sample(seeds, torch.zeros(3, 2)))
+    hat = model.sample(seeds, torch.tensor([[1.0, 0.0]] * 3))
+    assert ((hat - plain).flatten(1).abs().amax(1) > 1e-4).all()
+    with pytest.raises(ValueError, match=r"labels: expected shape \(3, 2\), a column for each attribute, got \(3, 3\)"):
+        model.sample(seeds, torch.zeros(3, 3))
 
 
 def test_sampling_in_training_mode_is_that_of_evaluation_mode() -> None:
