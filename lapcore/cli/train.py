@@ -203,8 +203,15 @@ def _arranged(model: str, settings: list[str]) -> tuple[list[str], bool]:
     if extend and file:
         own |= _further(model, file, known.stage, known.steps)
     again = [f"--{name}={value}" for name, value in own.items() if value is not None]
-    contents = [f"--config={json.dumps(_settings(path, model))}" for path in files]
-    return [*contents, *typed, *again, *["--resume"] * goes_on], extend
+    contents = [_settings(path, model) for path in files]
+    if goes_on and contents:
+        contents[0].pop("start", None)  # it began there already
+    return [
+        *(f"--config={json.dumps(content)}" for content in contents),
+        *typed,
+        *again,
+        *["--resume"] * goes_on,
+    ], extend
 
 
 def _further(model: str, path: Path, stage: str | None, steps: str | None) -> dict[str, Any]:
@@ -233,7 +240,8 @@ def _settings_of_run(path: Path, model: str) -> dict[str, Any]:
     stage = ",".join(run.stages) or None
     held_out = run.validation or {}
     share = held_out.get("path") or (str(held_out["fraction"]) if held_out else None)
-    return {"model": options, **data, "stage": stage, "validation": share, **asdict(run.train)}
+    where = {"stage": stage, "validation": share, "start": run.start}
+    return {"model": options, **data, **where, **asdict(run.train)}
 
 
 def _run(path: Path, model: str) -> RunConfig:

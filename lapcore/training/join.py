@@ -22,18 +22,21 @@ def join(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) ->
 
     The runs are of one model with the same settings, but for the stages, their steps and where the data lies. Weights of no stage
     that was trained are the first run's. Raises CheckpointError, naming the run, for one that has not finished, has other
-    settings, or trained a stage that an earlier one did too, and when `out` is not empty.
+    settings, or trained weights that an earlier one did too, and when `out` is not empty.
     """
     folders, out = [Path(run) for run in runs], Path(out)
     if not folders:
         raise ValueError("runs: expected at least one, got none")
     check_free(out)
     configs = [RunConfig.load(folder / CONFIG) for folder in folders]
-    _check(folders, configs)
+    for folder, config in zip(folders, configs, strict=True):
+        _check(folder, config, folders[0], configs[0])
     models = [_finished(folder) for folder in folders]
     model = models[0]
-    for other, config in zip(models[1:], configs[1:], strict=True):
-        _take(model, other, config.stages)
+    owners: dict[str, Path] = {}
+    for folder, config, other in zip(folders, configs, models, strict=True):
+        for stage in dict.fromkeys(config.stages):
+            _take(model, other, stage, folder, owners)
     order = model.training_stages()
     legs = sorted((leg for config in configs for leg in config.legs), key=lambda leg: order.index(leg.stage))
     run = dataclasses.replace(configs[0], start=None).with_legs(legs)
@@ -41,16 +44,10 @@ def join(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) ->
     return out / "model"
 
 
-def _check(folders: Sequence[Path], configs: Sequence[RunConfig]) -> None:
-    owners: dict[str, Path] = {}
-    for folder, config in zip(folders, configs, strict=True):
-        differ = differences(configs[0], config, str(folders[0]), str(folder))
-        if differ:
-            raise CheckpointError(f"{folder}: cannot be joined, as settings differ ({differ})")
-        for stage in dict.fromkeys(config.stages):
-            if stage in owners:
-                raise CheckpointError(f"{folder}: trained stage {stage}, as {owners[stage]} did; leave one of them out")
-            owners[stage] = folder
+def _check(folder: Path, config: RunConfig, first: Path, settings: RunConfig) -> None:
+    differ = differences(settings, config, f"in {first}", f"in {folder}")
+    if differ:
+        raise CheckpointError(f"{folder}: cannot be joined, as settings differ ({differ})")
 
 
 def _finished(folder: Path) -> ImageModel:
@@ -60,11 +57,15 @@ def _finished(folder: Path) -> ImageModel:
 
 
 @torch.no_grad()
-def _take(model: ImageModel, other: ImageModel, stages: Sequence[str]) -> None:
-    own = model.state_dict()
-    for stage in stages:
-        for name in _tensors_of(other, stage):
-            own[name].copy_(other.state_dict()[name])
+def _take(model: ImageModel, other: ImageModel, stage: str, folder: Path, owners: dict[str, Path]) -> None:
+    """Copies what `other`, of the run in `folder`, learned in a stage; owners: by name, the runs of what was copied before."""
+    own, theirs = model.state_dict(), other.state_dict()
+    for name in _tensors_of(other, stage):
+        if owners.setdefault(name, folder) != folder:
+            raise CheckpointError(
+                f"{folder}: trained stage {stage}, weights of which {owners[name]} trained too; leave one of them out"
+            )
+        own[name].copy_(theirs[name])
 
 
 def _tensors_of(model: ImageModel, stage: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 
 from lapcore.cli import main as cli
 from lapcore.errors import CheckpointError, MissingDependencyError
+from lapcore.training import Stopped
 
 
 def test_help_lists_the_commands(lapcore):
@@ -140,7 +142,9 @@ def test_debug_shows_the_traceback(capsys):
 
 def test_interruption(capsys):
     assert run_that_raises(KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err == "lapcore: interrupted\n"
+    assert run_that_raises(Stopped("stopped: go on with: x", signal.SIGTERM)) == 143
+    assert capsys.readouterr().err == "lapcore: stopped: go on with: x\n"
 
 
 def test_a_full_disk_for_output():

@@ -226,8 +226,8 @@ def test_levels_trained_apart_are_joined(one_thread, photos, tmp_path, capsys):
     assert main(["sample", str(out), "--seeds", "0-3", "--batch", "4", "--out", str(tmp_path / "samples")]) == 0
     capsys.readouterr()
     for stage, settings, words in [
-        ("level1", [], f"trained stage level1, as {parts['level1']} did"),
-        ("level0", ["--seed", 1], f"train.seed: 0 {parts['level1']}, 1 {tmp_path / 'other'}"),
+        ("level1", [], f"trained stage level1, weights of which {parts['level1']} trained too"),
+        ("level0", ["--seed", 1], f"train.seed: 0 in {parts['level1']}, 1 in {tmp_path / 'other'}"),
     ]:
         shutil.rmtree(tmp_path / "other", ignore_errors=True)
         assert in_process(*command, "--stage", stage, "--out", tmp_path / "other", *settings) == 0

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import safetensors.torch
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from lapcore.data.images import to_model_range
 from lapcore.training import TrainConfig, order, train
+from lapcore.training.feed import Batch
+from lapcore.training.learner import learners_of
 from tests.training.test_train import part_of, weights
 from tests.training.tiny import SETTINGS, Duel, Pictures, made, run
 
@@ -101,3 +104,27 @@ def test_unknown_players_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="players: expected names among critic, generator, got judge"):
         train(made("duel"), Pictures(), TrainConfig(players={"judge": {"lr": 1.0}}), tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_the_scaled_loss_of_float16_takes_the_same_steps(tmp_path: Path) -> None:
+    """Loss scaling without float16 itself, which CPUs do not train in: powers of two change no bit of a gradient."""
+    accelerator = accelerate.Accelerator(cpu=True)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 8, 8, generator=generator) * 2 - 1
+    found = []
+    for precision in ("no", "fp16"):
+        model = made("duel")
+        config = TrainConfig(**{**SETTINGS, "mixed_precision": precision})
+        learners = learners_of(model, "duel", config, accelerator)
+        for step in range(4):
+            for learner in learners:
+                learner.turn([Batch(images, torch.zeros(8), torch.arange(8) + step)], step, 4)
+        found.append((model.state_dict(), learners[0].state()[1]))
+    assert all(torch.equal(found[1][0][name], weight) for name, weight in found[0][0].items())
+    assert found[0][1] == {} and found[1][1]["scale"] == 65536.0
+    again = learners_of(made("duel"), "duel", config, accelerator)
+    for learner, other in zip(again, learners, strict=True):
+        tensors, scaler = other.state()
+        learner.restore(tensors, other.ema.average, {**scaler, "scale": 1024.0})
+        assert learner.state()[1]["scale"] == 1024.0
+        assert all(torch.equal(learner.state()[0][name], tensor) for name, tensor in tensors.items())
