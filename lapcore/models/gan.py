@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +65,9 @@ class GAN(VectorGAN):
         image_size, channels: of the images, square; any size.
         num_classes, attributes: of the labels, None for a model without.
         latent: length of z.
-        hidden, critic_hidden: units of the layers; None takes the published ones.
+        hidden, critic_hidden: units of the layers; None takes the published ones. Weights that sum over another number of
+            `hidden` start so that their sums have the published variance: 800 units for 8000 at the published scale give images that
+            hardly depend on z, and such a generator went on to draw one image only.
         loss: "minimax", "nonsaturating", "lsgan", "wgan-gp" or "hinge". penalty_weight: of the gradient penalty.
         class_head: the critic names the class (AC-GAN) in place of being told it.
 
@@ -103,8 +106,10 @@ class GAN(VectorGAN):
             shape, critic_hidden, self.critic_condition, self.head_classes,
             pieces=layout.pieces, input_dropout=layout.input_dropout,
         )  # fmt: skip
-        start_dense(self.generator, layout.start, layout.scale)
-        start_dense(list(linear_layers(self.generator))[-1], layout.start, layout.last_scale)
+        scales = [layout.scale] * len(hidden) + [layout.last_scale]
+        narrower = [1.0, *(math.sqrt(theirs / ours) for theirs, ours in zip(layout.hidden, hidden, strict=True))]
+        for layer, scale, ratio in zip(linear_layers(self.generator), scales, narrower, strict=True):
+            start_dense(layer, layout.start, scale * ratio)
         start_dense(self.critic, layout.start, layout.critic_scale)
         self.optimizer = WASSERSTEIN_ADAM if loss == "wgan-gp" else _sgd(layout.lr, layout.momentum)
 

@@ -50,14 +50,21 @@ def test_the_published_layouts(options: dict[str, Any], generator: Any, critic: 
 
 
 def test_the_published_starting_weights() -> None:
-    model = GAN(image_size=16, networks="goodfellow", hidden=(300, 300))
+    """With other numbers of units, the sums over them have the variance of the published 8000."""
+    model = GAN(image_size=16, networks="goodfellow", hidden=(300, 400))
     weights = [p for p in [*model.generator.parameters(), *model.critic.parameters()] if p.ndim > 1]
-    bounds = [0.05, 0.05, 0.5, 0.005, 0.005, 0.005]
-    for weight, bound in zip(weights, bounds, strict=True):
+    first, second = (8000 / 300) ** 0.5, (8000 / 400) ** 0.5
+    for weight, bound in zip(weights, [0.05, 0.05 * first, 0.5 * second, 0.005, 0.005, 0.005], strict=True):
         assert 0.98 * bound < weight.abs().max() <= bound
-    stds = [p.std().item() for p in GAN(image_size=16, hidden=(300, 300)).generator.parameters() if p.ndim > 1]
-    assert stds == pytest.approx([0.05] * 3, rel=0.05)
+    weights = [p for p in GAN(image_size=16, hidden=(300, 400)).generator.parameters() if p.ndim > 1]
+    assert [p.std().item() for p in weights] == pytest.approx([0.05, 0.05 * first, 0.05 * second], rel=0.05)
     assert all((p == 0).all() for p in model.parameters() if p.ndim == 1)
+
+
+@pytest.mark.parametrize("hidden", [(300, 300), (1000, 500)])
+def test_images_depend_on_their_seeds_from_the_start(hidden: tuple[int, int]) -> None:
+    drawn = GAN(image_size=8, hidden=hidden).sample(torch.arange(64))
+    assert 0.2 < drawn.std(0).mean() < 0.5
 
 
 def test_the_published_optimisers() -> None:
