@@ -66,8 +66,8 @@ class GAN(VectorGAN):
         num_classes, attributes: of the labels, None for a model without.
         latent: length of z.
         hidden, critic_hidden: units of the layers; None takes the published ones. Weights that sum over another number of
-            `hidden` start so that their sums have the published variance: 800 units for 8000 at the published scale give images that
-            hardly depend on z, and such a generator went on to draw one image only.
+            `hidden` start so that their sums have the published variance: 800 units for 8000 at the published scale give images
+            that hardly depend on z, and such a generator went on to draw one image only.
         loss: "minimax", "nonsaturating", "lsgan", "wgan-gp" or "hinge". penalty_weight: of the gradient penalty.
         class_head: the critic names the class (AC-GAN) in place of being told it.
 
