@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lapcore.models.autoencoding import POSTERIOR, PRIOR, GaussianCodeModel
-from lapcore.models.base import Player, positive
+from lapcore.models.base import Player, check_kl_weight, positive
 from lapcore.nn.adversarial import critic_accuracy, generator_loss
 from lapcore.nn.batch_norm import BatchNorm1d
 from lapcore.nn.blocks import Down, VectorDecoder, VectorEncoder, full_precision, halvings
@@ -48,7 +48,7 @@ class VAEGAN(GaussianCodeModel):
         L_prior = KL[q(z|x) || N(0, I)]        L_llike = -E log N(Dis_l(x); Dis_l(x~), I), up to a constant
         L_GAN   = -E log Dis(x) - E log(1 - Dis(x~ or x_p))
 
-        encoder: L_prior + L_llike             decoder: gamma L_llike - L_GAN             critic: L_GAN
+        encoder: kl_weight L_prior + L_llike   decoder: gamma L_llike - L_GAN             critic: L_GAN
 
     L_GAN counts real and decoded images alike, and the decoded half x~, half x_p. The equilibrium rule: the critic sits out while
     either of its two means is below `equilibrium` - `margin`, the decoder while either is above `equilibrium` + `margin`; if that
@@ -66,7 +66,8 @@ class VAEGAN(GaussianCodeModel):
         widths, decoder_widths, hidden: of encoder and decoder, as `VAE`.
         critic_widths: maps of the critic's first convolution, and of the three strided ones.
         critic_hidden: units of the critic's hidden layer.
-        gamma: weight of L_llike in the decoder's loss; the paper's 1e-6 is for sums over 8x8x256 features, as here.
+        gamma: weight of L_llike, a sum over features, in the decoder's loss; the paper's 1e-6 is for 8x8x256 of them.
+        kl_weight: of L_prior in the encoder's loss, 1 in the paper; less where features are fewer.
         equilibrium, margin: of the rule, in nats; those of the authors' code.
         adversarial: "minimax", the decoder's -L_GAN above, or "nonsaturating": -E log Dis(x~ or x_p) in its place.
 
@@ -98,6 +99,7 @@ class VAEGAN(GaussianCodeModel):
         critic_widths: Sequence[int] = (32, 128, 256, 256),
         critic_hidden: int = 512,
         gamma: float = 1e-6,
+        kl_weight: float = 1.0,
         equilibrium: float = 0.68,
         margin: float = 0.35,
         adversarial: str = "minimax",
@@ -112,10 +114,11 @@ class VAEGAN(GaussianCodeModel):
         for name, value in (("gamma", gamma), ("equilibrium", equilibrium), ("margin", margin)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: expected a number from 0, got {value!r}")
+        check_kl_weight(kl_weight)
         if adversarial not in ("minimax", "nonsaturating"):
             raise ValueError(f'adversarial: expected "minimax" or "nonsaturating", got {adversarial!r}')
         size = (image_size, image_size)
-        self.latent, self.gamma, self.adversarial = latent, gamma, adversarial
+        self.latent, self.gamma, self.kl_weight, self.adversarial = latent, gamma, kl_weight, adversarial
         self.balance = Balance(equilibrium, margin)
         self.encoder = VectorEncoder(channels, size, widths, hidden, latent, self.condition)
         steps = [widths[-1], *decoder_widths]
@@ -177,7 +180,7 @@ class VAEGAN(GaussianCodeModel):
         decoded = self._decoded_and_drawn(z, labels, seeds)
         likeness = _likeness(self.critic.features(torch.cat([images, decoded])))
         kl, mse = kl.mean(), (decoded[: len(images)].detach() - images).square().mean()
-        return {"loss": kl + likeness, "kl": kl.detach(), "likeness": likeness.detach(), "mse": mse}
+        return {"loss": self.kl_weight * kl + likeness, "kl": kl.detach(), "likeness": likeness.detach(), "mse": mse}
 
     def _decoder_loss(self, images: Tensor, labels: Tensor | None, seeds: Tensor) -> dict[str, Tensor]:
         decoded = self._decoded_and_drawn(self._codes(images, labels, seeds), labels, seeds)

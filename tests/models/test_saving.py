@@ -32,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     ),
     "vaegan": dict(
         image_size=9, latent=3, widths=(4,), decoder_widths=(4,), hidden=8, critic_widths=(2, 3, 4, 5), critic_hidden=6,
-        gamma=0.1, margin=0.2, equilibrium=0.6, adversarial="nonsaturating",
+        gamma=0.1, kl_weight=0.5, margin=0.2, equilibrium=0.6, adversarial="nonsaturating",
     ),
     "hierarchical_vae": dict(
         image_size=9, latent=3, top_latent=2, code_hidden=5, widths=(4,), decoder_widths=(4,), hidden=8, num_classes=3,
