@@ -25,7 +25,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopping:
-    """Inside the block the first SIGINT or SIGTERM is only noted; the second does what it did before, at once.
+    """Inside the block the first SIGINT or SIGTERM is only noted; the second ends the process at once.
 
     Signals reach the main thread of Python alone: in another one nothing is noted.
     """
@@ -38,19 +38,19 @@ class Stopping:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._give_back()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._received:
             self._received, self._since = number, time.monotonic()
-        elif "WORLD_SIZE" not in os.environ or time.monotonic() - self._since > LAUNCHER_SECONDS:
-            self._give_back()
+            if os.environ.get("RANK", "0") == "0":  # past the buffers, which the signal may have interrupted
+                os.write(2, b"stopping after the step in progress; a second signal ends at once\n")
+            if "WORLD_SIZE" not in os.environ:
+                _leave_to_the_system()
+        elif time.monotonic() - self._since > LAUNCHER_SECONDS:
+            _leave_to_the_system()
             os.kill(os.getpid(), number)
-
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
     def number(self, accelerator: Any) -> int:
         """Of a signal that any of the processes has received, on which all agree; 0 for none."""
@@ -59,3 +59,9 @@ class Stopping:
         received = torch.tensor(self._received, device=accelerator.device)
         torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
         return int(received.item())
+
+
+def _leave_to_the_system() -> None:
+    """It ends a process at once, where handlers in Python wait for a computation to return."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)

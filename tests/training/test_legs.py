@@ -7,6 +7,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +130,26 @@ def test_a_signal_ends_training_after_the_step(tmp_path: Path) -> None:
     train(model, Pictures(), config, out, resume=True)
     run(tmp_path / "whole")
     assert weights(out) == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    """Also in the middle of a computation that does not return to Python."""
+    code = """
+import os, sys, threading, torch
+from lapcore.training.stop import Stopping
+number = int(sys.argv[1])
+with Stopping() as stopping:
+    os.kill(os.getpid(), number)
+    assert stopping._received == number
+    threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+    torch.linalg.eigvals(torch.randn(3000, 3000))  # minutes that do not return to Python
+print("alive")
+"""
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, str(number.value)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -number and done.stdout == "" and time.monotonic() - begun < 20
+    assert done.stderr == "stopping after the step in progress; a second signal ends at once\n"
 
 
 def test_a_folder_in_which_another_trains(tmp_path: Path) -> None:
