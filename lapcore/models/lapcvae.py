@@ -21,7 +21,7 @@ from lapcore.models.base import (
     positive,
 )
 from lapcore.nn.blocks import Moments, halvings
-from lapcore.nn.levels import BandLevel, Level, VectorLevel
+from lapcore.nn.levels import BandLevel, CoarsestLevel, Level
 from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.pyramid import blend, gaussian_pyramid, laplacian_pyramid, pyr_up
@@ -44,7 +44,7 @@ class Decomposition(NamedTuple):
 class LapCVAE(ImageModel):
     """A Laplacian pyramid x_k = h_k + u(x_{k+1}), k = 0 finest ... K coarsest, with one autoencoder per level.
 
-    Level K is a plain VAE of x_K; each finer level minimises
+    Level K is a VAE of x_K; each finer level minimises
 
         L_k = -E_{z_k ~ q_k(z_k | h_k, u(x_{k+1}))} [log p_k(h_k | z_k, ..., z_K)] + lambda_k KL[q_k || p(z_k)]
         p(z_k) = N(R_k(mu_{k+1}), S_k(sigma_{k+1}))
@@ -52,22 +52,31 @@ class LapCVAE(ImageModel):
     where mu_{k+1}, sigma_{k+1} are the moments of level k+1's posterior, q_k and p_k diagonal Gaussians. Pyramids are
     `lapcore.laplacian_pyramid`'s, so any image size works.
 
-    Ours, where the source is silent: z_K is a vector, finer codes are maps with one place for 4x4 pixels of their level;
-    p_k sees the coarser codes as maps, and the image they decode to, a function of them alone; beside the networks there are
-    linear maps between images and codes, which start as cosine transforms; log-variances are bounded, those of pixels at
-    one grey level (`lapcore.nn.blocks`, `lapcore.nn.levels`).
+    Codes are vectors, and a decoder unfolds them to a map as the VAE's does: what is drawn of a band is drawn for all of the
+    image together. Maps of codes, whose places are independent under the prior, reconstruct as well and draw noise.
+
+    Ours, where the source is silent: p_k sees, beside the codes, the image that the coarser ones decode to, a function of them
+    alone; log-variances are bounded (`lapcore.nn.blocks`, `lapcore.nn.levels`). Ours, where it says N(0, I): p(z_K) is learned
+    with the level, a flow from N(0, I) (`lapcore.nn.flow`), in KL[q_K || p(z_K)] by one draw of z_K. The codes of a VAE that
+    reconstructs well are not N(0, I) over the data, and what is drawn between them looks like nothing.
 
     Noise is a function of (seed, level, kind: prior or posterior) and place alone.
 
     Args:
         image_size, channels: of the images, square; any size.
-        levels: K, the number of band-passes; x_K is about image_size / 2^K.
-        num_classes: of the labels, which reach all encoders and decoders; None for a model without.
+        levels: K, the number of band-passes; x_K is about image_size / 2^K. The coarsest image has to show what there is to know
+            of the picture as a whole: 8 to 16 pixels on a side do.
+        num_classes: of the labels, which reach all encoders and decoders and the flow; None for a model without.
+        attributes: names of the values of a vector, which is then an image's label, (N, len(attributes)); None for a model
+            without.
         latent: length of the coarsest code.
-        band_latent: channels of the finer codes; one number, or K from the finest level on.
+        band_latent: length of the finer codes; one number, or K from the finest level on.
         widths: channels of the coarsest encoder's convolutions, mirrored in its decoder.
+        hidden: units of the coarsest encoder's hidden layer, and twice those of the flow's.
         band_width: channels of the finer levels at half size, twice that at quarter size; one number or K.
-        hidden: units of the coarsest encoder's hidden layer.
+        band_hidden: units of the finer encoders' and prior networks' hidden layer; one number or K.
+        prior_layers: couplings of the flow that is p(z_K); 0 for N(0, I).
+        linear: also linear maps between x_K and z_K, which start as cosine transforms.
         variance: of the decoded pixels: "pixel" - predicted for each, "channel" - one learned number per channel and level, or
             a fixed number.
         kl_weight: the lambda_k; one number, or K + 1 from the finest level on.
@@ -83,49 +92,57 @@ class LapCVAE(ImageModel):
         self,
         image_size: int = 64,
         channels: int = 3,
-        levels: int = 3,
+        levels: int = 2,
         *,
         num_classes: int | None = None,
         attributes: Sequence[str] | None = None,
         latent: int = 128,
-        band_latent: int | Sequence[int] = 16,
+        band_latent: int | Sequence[int] = 64,
         widths: Sequence[int] = (64, 128),
-        band_width: int | Sequence[int] = 64,
         hidden: int = 512,
-        variance: str | float = "pixel",
+        band_width: int | Sequence[int] = 32,
+        band_hidden: int | Sequence[int] = 256,
+        prior_layers: int = 8,
+        linear: bool = False,
+        variance: str | float = "channel",
         kl_weight: float | Sequence[float] = 1.0,
         training: str = "greedy",
     ) -> None:
         super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
-        positive(
-            levels=levels, latent=latent, band_latent=band_latent, widths=widths, band_width=band_width, hidden=hidden
-        )
+        positive(levels=levels, latent=latent, band_latent=band_latent, widths=widths, hidden=hidden)
+        positive(band_width=band_width, band_hidden=band_hidden)
         check_variance(variance)
+        if not isinstance(prior_layers, int) or isinstance(prior_layers, bool) or prior_layers < 0:
+            raise ValueError(f"prior_layers: expected an integer from 0, got {prior_layers!r}")
         if 2**levels > image_size:
             raise ValueError(f"levels: expected at most log2 of image_size {image_size}, got {levels}")
         if training not in ("greedy", "joint", "greedy+joint"):
             raise ValueError(f'training: expected "greedy", "joint" or "greedy+joint", got {training!r}')
-        band_latents, band_widths = (
-            per_level("band_latent", band_latent, levels),
-            per_level("band_width", band_width, levels),
-        )
+        latents = [*per_level("band_latent", band_latent, levels), latent]
+        band_widths = per_level("band_width", band_width, levels)
+        band_hiddens = per_level("band_hidden", band_hidden, levels)
         self.kl_weights = per_level("kl_weight", kl_weight, levels + 1)
         check_kl_weight(*self.kl_weights)
         self.training_order = training
         self.sizes = halvings((image_size, image_size), levels)
         self.top = levels
-        start = halvings(self.sizes[-1], 2)[-1]
-        coarsest = VectorLevel(channels, self.sizes[-1], widths, hidden, latent, self.condition, variance)
-        shapes = [coarsest.code_shape]
-        bands: list[BandLevel] = []
-        for k in reversed(range(levels)):
-            band = BandLevel(
-                channels, self.sizes[k], band_widths[k], band_latents[k], shapes, start, self.condition, variance
+        bands = [
+            BandLevel(
+                channels,
+                self.sizes[k],
+                band_widths[k],
+                band_hiddens[k],
+                latents[k],
+                latents[k + 1 :],
+                self.condition,
+                variance,
             )
-            bands.insert(0, band)
-            shapes.insert(0, band.code_shape)
+            for k in range(levels)
+        ]
         self.bands = nn.ModuleList(bands)
-        self.coarsest = coarsest
+        self.coarsest = CoarsestLevel(
+            channels, self.sizes[-1], widths, hidden, latent, prior_layers, self.condition, variance, linear
+        )
 
     def training_stages(self) -> tuple[str, ...]:
         """The names "level{K}", ..., "level0" and "joint", as `training` says."""
@@ -183,16 +200,13 @@ class LapCVAE(ImageModel):
         terms = {}
         for k in reversed(range(finest, self.top + 1)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and k <= coarsest):
-                # Detached: in joint training a prior follows the coarser posterior and does not bend it to its own ease.
-                prior_mean, prior_logvar = self._prior(k, moments and (moments[0].detach(), moments[1].detach()))
+                coarser = moments
                 band, moments = self._posterior(k, x, labels)
-                q_mean, q_logvar = moments
-                stream = noise_stream(k, POSTERIOR)
-                z, kl = reparameterize_kl(q_mean, q_logvar, prior_mean, prior_logvar, seeds, stream=stream)
+                z, kl = self._draw(k, moments, coarser, seeds, labels)
                 codes.insert(0, z)
                 mean, logvar, image = self._likelihood(k, codes, image, labels)
             if k <= coarsest:
-                self._level(k).note(q_logvar)
+                self._level(k).note(moments[1])
                 terms[k] = gaussian_nll(band, mean, logvar), kl, (mean - band).square().mean()
         return terms
 
@@ -213,9 +227,19 @@ class LapCVAE(ImageModel):
         up = pyr_up(x[k + 1], self.sizes[k])
         return x[k] - up, self._band(k).encode(x[k] - up, up, labels)
 
-    def _prior(self, k: int, coarser: Moments | None) -> Moments | tuple[None, None]:
-        """Moments of p(z_k), None for N(0, I); coarser: moments of q_{k+1}."""
-        return (None, None) if k == self.top or coarser is None else self._band(k).prior(*coarser)
+    def _draw(
+        self, k: int, moments: Moments, coarser: Moments | None, seeds: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """z_k from q_k, whose moments these are, and KL[q_k || p(z_k)], (N,); coarser: moments of q_{k+1}."""
+        stream = noise_stream(k, POSTERIOR)
+        if k < self.top and coarser is not None:
+            # Detached: in joint training a prior follows the coarser posterior and does not bend it to its own ease.
+            prior = self._band(k).prior(coarser[0].detach(), coarser[1].detach())
+            return reparameterize_kl(*moments, *prior, seeds, stream=stream)
+        if len(self.coarsest.prior.couplings) == 0:
+            return reparameterize_kl(*moments, seeds=seeds, stream=stream)
+        z = reparameterize(*moments, seeds, stream=stream)
+        return z, -gaussian_nll(z, *moments) - self.coarsest.prior.log_prob(z, labels)
 
     def _likelihood(
         self, k: int, codes: Sequence[Tensor], coarse: Tensor | None, labels: Tensor | None
@@ -234,7 +258,7 @@ class LapCVAE(ImageModel):
         return Decomposition(laplacian_pyramid(images, self.top)[:-1], gaussian_pyramid(images, self.top))
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[Moments, ...]:
-        """(mean, logvar) of q_0, ..., q_K; (N, band_latent, H_k/4, W_k/4) each, rounded up, and (N, latent) for q_K."""
+        """(mean, logvar) of q_0, ..., q_K; (N, band_latent) each, and (N, latent) for q_K."""
         self._check_batch(images, labels, None)
         return self._posteriors(images, 0, labels)
 
@@ -251,11 +275,9 @@ class LapCVAE(ImageModel):
         if not 0 <= level <= self.top:
             raise ValueError(f"codes: expected 1 to {self.top + 1}, z_k to z_K, got {len(codes)}")
         for k, code in enumerate(codes, level):
-            expected = self._level(k).code_shape
-            if tuple(code.shape) != (len(codes[0]), *expected):
-                raise ValueError(
-                    f"codes: expected shape (N, {', '.join(map(str, expected))}) of z_{k}, got {tuple(code.shape)}"
-                )
+            expected = self._level(k).latent
+            if tuple(code.shape) != (len(codes[0]), expected):
+                raise ValueError(f"codes: expected shape (N, {expected}) of z_{k}, got {tuple(code.shape)}")
         self._check_labels(labels, len(codes[0]))
         return self._decoded(codes, level, labels)
 
@@ -289,7 +311,7 @@ class LapCVAE(ImageModel):
     ) -> Tensor:
         """Draws (N, C, H, W); image i depends on (weights, seeds[i], labels[i], coarse[i]) only.
 
-        z_K comes from N(0, I) and each finer code from its prior, N(R_k(mu), S_k(sigma)). The unknown moments mu, sigma of
+        z_K comes from its learned prior and each finer code from its own, N(R_k(mu), S_k(sigma)). The unknown moments mu, sigma of
         the coarser posterior are, with prior="reencode", those that the encoder gives the image drawn so far; with "chain" the
         code drawn there, and the mean variance seen in training: cheaper, and it encodes nothing.
 
@@ -313,9 +335,10 @@ class LapCVAE(ImageModel):
         elif coarse is not None or from_level is not None:
             raise ValueError("coarse, from_level: expected both or neither, got one")
         else:
-            shape = (len(seeds), *self.coarsest.code_shape)
-            stream = noise_stream(self.top, PRIOR)
-            codes = [temperatures[-1] * random.normal(shape, seeds, stream=stream, dtype=self.dtype)]
+            noise = random.normal(
+                (len(seeds), self.coarsest.latent), seeds, stream=noise_stream(self.top, PRIOR), dtype=self.dtype
+            )
+            codes = [self.coarsest.prior.draw(temperatures[-1] * noise, labels)]
             image = decoded = self._decoded(codes, self.top, labels)
             moments = self._moments_of_drawn(self.top, codes[0], image, prior, labels)
         for k in reversed(range(self.top if from_level is None else from_level)):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lapcore.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from lapcore.nn.condition import Condition, LabelBias
 from lapcore.nn.cosine import cosine_basis
 
@@ -60,7 +61,7 @@ class Down(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(out_channels),
+            BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
 
@@ -72,7 +73,7 @@ class Up(nn.Module):
         super().__init__()
         self.size = size
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, 5, stride=2, padding=2, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x, output_size=list(self.size))), inplace=True)
@@ -156,7 +157,7 @@ class VectorEncoder(nn.Module):
         self.downs = nn.Sequential(*[Down(a, b) for a, b in zip([channels, *widths[:-1]], widths, strict=True)])
         self.hidden = nn.Linear(widths[-1] * height * width, hidden, bias=False)
         self.label = LabelBias(condition, hidden)
-        self.norm = nn.BatchNorm1d(hidden)
+        self.norm = BatchNorm1d(hidden)
         self.moments = nn.Linear(hidden, 2 * latent)
         self.linear = linear_from(cosine_codes(latent, channels, size)) if linear else None
 
@@ -190,7 +191,7 @@ class VectorDecoder(nn.Module):
         self.squash = squash
         self.start = nn.Linear(latent, widths[0] * height * width, bias=False)
         self.label = LabelBias(condition, widths[0])
-        self.norm = nn.BatchNorm2d(widths[0])
+        self.norm = BatchNorm2d(widths[0])
         self.start_shape = (widths[0], height, width)
         steps = zip(widths[:-1], widths[1:], reversed(larger), strict=True)
         self.ups = nn.Sequential(*[Up(a, b, s) for a, b, s in steps])

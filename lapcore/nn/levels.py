@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lapcore.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from lapcore.nn.blocks import (
     CODE_LOGVAR,
     INITIAL_CODE_LOGVAR,
@@ -24,34 +26,35 @@ from lapcore.nn.blocks import (
     soft_clamp,
 )
 from lapcore.nn.condition import Condition, LabelBias
-from lapcore.nn.cosine import lapped_cosine_basis
+from lapcore.nn.flow import CouplingFlow
+from lapcore.nn.processes import processes, summed
 
-CODE_MAP_CHANNELS = 8
-"""Channels of the map that a decoder makes of a code vector."""
-
-STRIDE = 4
-"""Pixels of a level, per axis, for each place of its code map."""
+LARGEST_START = 8
+"""Pixels on a side of the map that code vectors are unfolded to, at most: its linear layer grows with their number."""
 
 
 class Level(nn.Module):
-    """What the two kinds of level share."""
+    """What the two kinds of level share: a code, which is a vector."""
 
-    code_shape: tuple[int, ...]
     typical_logvar: Tensor
 
-    def __init__(self, code_shape: tuple[int, ...]) -> None:
+    def __init__(self, latent: int) -> None:
         super().__init__()
-        self.code_shape = code_shape
-        self.register_buffer("typical_logvar", torch.full(code_shape, INITIAL_CODE_LOGVAR))
+        self.latent = latent
+        self.register_buffer("typical_logvar", torch.full((latent,), INITIAL_CODE_LOGVAR))
 
     def note(self, logvar: Tensor) -> None:
         """Keeps the running mean of the posterior's log-variance, which `prior="chain"` takes for the unknown one."""
         if self.training:
-            self.typical_logvar.lerp_(logvar.detach().mean(0).to(self.typical_logvar.dtype), 0.01)
+            mean = summed(logvar.detach().mean(0).to(self.typical_logvar.dtype)) / processes()
+            self.typical_logvar.lerp_(mean, 0.01)
 
 
-class VectorLevel(Level):
-    """Level K: a VAE of x_K with a code vector and the prior N(0, I)."""
+class CoarsestLevel(Level):
+    """Level K: a VAE of x_K, whose codes have a learned prior, a flow of `couplings` layers; with none it is N(0, I).
+
+    linear: see `VectorEncoder`.
+    """
 
     def __init__(
         self,
@@ -60,13 +63,16 @@ class VectorLevel(Level):
         widths: Sequence[int],
         hidden: int,
         latent: int,
+        couplings: int,
         condition: Condition,
         variance: str | float,
+        linear: bool,
     ) -> None:
-        super().__init__((latent,))
+        super().__init__(latent)
         steps = [widths[-1], *reversed(widths)]
-        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, condition, linear=True)
-        self.decoder = VectorDecoder(channels, size, steps, latent, condition, variance, linear=True)
+        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, condition, linear=linear)
+        self.prior = CouplingFlow(latent, couplings, hidden // 2, condition)
+        self.decoder = VectorDecoder(channels, size, steps, latent, condition, variance, linear=linear)
 
     def encode(self, image: Tensor, labels: Tensor | None) -> Moments:
         moments: Moments = self.encoder(image, labels)
@@ -80,10 +86,13 @@ class VectorLevel(Level):
 class BandLevel(Level):
     """Level k < K: encoder q_k(z_k | h_k, u(x_{k+1})), prior network M_k = {R_k, S_k}, decoder p_k(h_k | z_k, ..., z_K).
 
-    The code is a map of `latent` channels with one place for 4x4 pixels. Beside the networks, encoder and decoder have a
-    linear map between band and code, 8x8 pixels with stride 4, which starts as a lapped cosine transform.
+    The encoder is that of a VAE. The decoder unfolds all codes to a map of an eighth of the size or, of larger images, at most
+    `LARGEST_START` on a side, doubles it, and on the way joins to it what convolutions make of the coarse image at a quarter and
+    at half of the size; the last doubling is a convolution to four times the channels, in its sub-pixel form: all work is at
+    half size or less.
 
-    coarser: shapes of the codes z_{k+1}, ..., z_K. start: size of the map that code vectors are unfolded to.
+    coarser: lengths of the codes z_{k+1}, ..., z_K. width: channels at half size; the encoder has twice that at a quarter and four
+    times at what is smaller, the decoder twice that.
     """
 
     def __init__(
@@ -91,42 +100,42 @@ class BandLevel(Level):
         channels: int,
         size: Size,
         width: int,
+        hidden: int,
         latent: int,
-        coarser: Sequence[tuple[int, ...]],
-        start: Size,
+        coarser: Sequence[int],
         condition: Condition,
         variance: str | float,
     ) -> None:
-        half, grid = halvings(size, 2)[1:]
-        super().__init__((latent, *grid))
-        self.size = size
-        self.padding = (0, STRIDE * grid[1] - size[1], 0, STRIDE * grid[0] - size[0])
-        self.encoder_in = Down(2 * channels, width)
-        self.encoder_label = LabelBias(condition, width)
-        self.encoder_out = nn.Sequential(Down(width, 2 * width), nn.Conv2d(2 * width, 2 * latent, 3, padding=1))
-        self.encoder_linear = nn.Conv2d(channels, latent, 2 * STRIDE, STRIDE, STRIDE // 2, bias=False)
-        self.prior_mean = PriorBranch(coarser[0], start, width, latent, grid)
-        self.prior_logvar = PriorBranch(coarser[0], start, width, latent, grid)
-        maps = [CodeMap(shape, CODE_MAP_CHANNELS, start, grid) for shape in coarser]
-        self.maps = nn.ModuleList(maps)
-        self.mix = nn.Conv2d(latent + sum(m.channels for m in maps), 2 * width, 3, padding=1, bias=False)
+        super().__init__(latent)
+        times = max(3, (max(size) - 1).bit_length() - (LARGEST_START - 1).bit_length())
+        _, half, quarter, *smaller, start = halvings(size, times)
+        self.size, self.start_shape = size, (2 * width, *start)
+        places = start[0] * start[1]
+        channels_down = [2 * channels, width, 2 * width, *[4 * width] * (times - 2)]
+        self.encoder = nn.Sequential(*[Down(a, b) for a, b in pairwise(channels_down)])
+        self.hidden = nn.Linear(4 * width * places, hidden, bias=False)
+        self.encoder_label = LabelBias(condition, hidden)
+        self.encoder_norm = BatchNorm1d(hidden)
+        self.moments = nn.Linear(hidden, 2 * latent)
+        self.prior_mean = PriorBranch(coarser[0], hidden, latent)
+        self.prior_logvar = PriorBranch(coarser[0], hidden, latent)
+        self.start = nn.Linear(latent + sum(coarser), 2 * width * places, bias=False)
         self.decoder_label = LabelBias(condition, 2 * width)
-        self.norm = nn.BatchNorm2d(2 * width)
-        self.up = Up(2 * width, width, half)
-        self.coarse = Down(channels, width)
+        self.start_norm = BatchNorm2d(2 * width)
+        larger = [*reversed(smaller), quarter]
+        self.up_to_quarter = nn.Sequential(*[Up(2 * width, 2 * width, to) for to in larger])
+        self.coarse_half = Down(channels, width)
+        self.coarse_quarter = Down(width, 2 * width)
+        self.join_quarter = Join(4 * width, 2 * width)
+        self.up_to_half = Up(2 * width, width, half)
+        self.join_half = Join(2 * width, width)
         self.logvar = ImageLogvar(channels, variance)
         self.head = nn.Conv2d(width, 4 * self.logvar.outputs, 3, padding=1)
-        self.decoder_linear = nn.ConvTranspose2d(latent, channels, 2 * STRIDE, STRIDE, STRIDE // 2, bias=False)
-        basis, amplitude = lapped_cosine_basis(latent, channels, STRIDE)
-        with torch.no_grad():
-            self.encoder_linear.weight.copy_(basis / amplitude[:, None, None, None])
-            self.decoder_linear.weight.copy_(basis * amplitude[:, None, None, None])
 
     def encode(self, band: Tensor, up: Tensor, labels: Tensor | None) -> Moments:
         """Moments of q_k; band: h_k, up: u(x_{k+1})."""
-        features = self.encoder_label(self.encoder_in(torch.cat([band, up], 1)), labels)
-        mean, logvar = code_moments(self.encoder_out(features))
-        return mean + full_precision(self.encoder_linear(F.pad(band, self.padding))), logvar
+        features = self.hidden(self.encoder(torch.cat([band, up], 1)).flatten(1))
+        return code_moments(self.moments(F.relu(self.encoder_norm(self.encoder_label(features, labels)))))
 
     def prior(self, mean: Tensor, logvar: Tensor) -> Moments:
         """Moments of p(z_k) from those of q_{k+1}: the mean from the mean alone, the variance from the variance alone."""
@@ -134,40 +143,34 @@ class BandLevel(Level):
 
     def decode(self, codes: Sequence[Tensor], up: Tensor, labels: Tensor | None) -> Moments:
         """Moments of p_k; codes: z_k, ..., z_K, up: u of the image that z_{k+1}, ..., z_K decode to."""
-        maps = [to_map(code) for to_map, code in zip(self.maps, codes[1:], strict=True)]
-        features = self.decoder_label(self.mix(torch.cat([codes[0], *maps], 1)), labels)
-        features = self.up(F.relu(self.norm(features))) + self.coarse(up)
+        start = self.start(torch.cat(list(codes), 1)).unflatten(1, self.start_shape)
+        features = F.relu(self.start_norm(self.decoder_label(start, labels)))
+        half = self.coarse_half(up)
+        features = self.join_quarter(torch.cat([self.up_to_quarter(features), self.coarse_quarter(half)], 1))
+        features = self.join_half(torch.cat([self.up_to_half(features), half], 1))
         height, width = self.size
-        # The last transposed convolution in its sub-pixel form: all work is at half size.
-        mean, logvar = self.logvar(F.pixel_shuffle(self.head(features), 2)[..., :height, :width])
-        return mean + full_precision(self.decoder_linear(codes[0])[..., :height, :width]), logvar
+        moments: Moments = self.logvar(F.pixel_shuffle(self.head(features), 2)[..., :height, :width])
+        return moments
 
 
-class CodeMap(nn.Module):
-    """A code as a map of a given size: vectors by a linear layer to `channels` at `start`, then bilinear."""
+class Join(nn.Sequential):
+    """3x3 convolution, batch norm, ReLU."""
 
-    def __init__(self, code_shape: tuple[int, ...], channels: int, start: Size, size: Size) -> None:
-        super().__init__()
-        self.size = size
-        vector = len(code_shape) == 1
-        self.channels = channels if vector else code_shape[0]
-        self.start = (channels, *start)
-        self.linear = nn.Linear(code_shape[0], channels * start[0] * start[1]) if vector else None
-
-    def forward(self, code: Tensor) -> Tensor:
-        if self.linear is not None:
-            code = self.linear(code).unflatten(1, self.start)
-        return F.interpolate(code, self.size, mode="bilinear", align_corners=False)
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
 
 
 class PriorBranch(nn.Module):
-    """R_k or S_k: one moment of level k+1's posterior -> that moment of level k's prior, by two 3x3 convolutions."""
+    """R_k or S_k: one moment of level k+1's posterior -> that moment of level k's prior, by one hidden layer."""
 
-    def __init__(self, code_shape: tuple[int, ...], start: Size, width: int, latent: int, size: Size) -> None:
+    def __init__(self, coarser: int, hidden: int, latent: int) -> None:
         super().__init__()
-        self.map = CodeMap(code_shape, width, start, size)
-        self.hidden = nn.Conv2d(self.map.channels, width, 3, padding=1)
-        self.out = nn.Conv2d(width, latent, 3, padding=1)
+        self.hidden = nn.Linear(coarser, hidden)
+        self.out = nn.Linear(hidden, latent)
 
     def forward(self, moment: Tensor) -> Tensor:
-        return full_precision(self.out(F.relu(self.hidden(self.map(moment)))))
+        return full_precision(self.out(F.relu(self.hidden(moment))))

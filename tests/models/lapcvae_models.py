@@ -12,7 +12,15 @@ from lapcore.models import LapCVAE
 
 def small(**options: Any) -> LapCVAE:
     settings = dict(
-        image_size=16, levels=2, latent=12, band_latent=4, widths=(8,), band_width=8, hidden=16, num_classes=None
+        image_size=16,
+        levels=2,
+        latent=12,
+        band_latent=4,
+        widths=(8,),
+        hidden=16,
+        band_width=8,
+        band_hidden=16,
+        prior_layers=2,
     )
     return LapCVAE(**(settings | options))
 

@@ -58,7 +58,8 @@ def test_frozen_levels_stay_the_same_to_the_bit(k: int) -> None:
         optimizer.zero_grad()
     for j in range(3):
         after = level_of(model, j).state_dict()
-        same = [torch.equal(before[j][name], after[name]) for name in after]
+        moving = [name for name in after if not name.endswith("rotations")]  # which are drawn once
+        same = [torch.equal(before[j][name], after[name]) for name in moving]
         assert all(same) if j != k else not any(same), j
 
 
@@ -81,7 +82,7 @@ def test_overfits_a_few_images(training: str, variance: str) -> None:
     for stage in model.training_stages():
         optimizer = torch.optim.Adam(model.set_stage(stage), lr=3e-3)
         losses = []
-        for _ in range(100):
+        for _ in range(200):
             loss = model.loss(images, stage=stage)["loss"]
             optimizer.zero_grad()
             loss.backward()
@@ -148,6 +149,23 @@ def test_loss_is_the_formula() -> None:
         size = parts[name].flatten(1) / 2
         off = (size.shape[1] + 20) * torch.finfo(torch.float64).eps / 2 * float(size.sum(1).mean())
         torch.testing.assert_close(losses[name], want, rtol=0, atol=2 * off)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_the_coarsest_kl_is_against_its_prior(layers: int) -> None:
+    """In closed form against N(0, I); against the flow log q(z) - log p(z) of the code drawn."""
+    model = warmed(prior_layers=layers).double()
+    images, seeds = smooth_images(4).double(), torch.tensor([3, 1, 4, 1])
+    mean, logvar = model.encode(images)[2]
+    q = torch.distributions.Normal(mean, (logvar / 2).exp())
+    z = lapcore.reparameterize(mean, logvar, seeds, stream=noise_stream(2, POSTERIOR))
+    if layers:
+        kl = q.log_prob(z).sum(1) - model.coarsest.prior.log_prob(z, None)
+    else:
+        kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    with torch.no_grad():
+        got = model.loss(images, stage="level2", seeds=seeds)["kl2"]
+    torch.testing.assert_close(got, kl.mean().detach(), rtol=1e-9, atol=1e-9, check_dtype=False)
 
 
 def test_elbo_is_minus_the_unweighted_terms() -> None:
