@@ -126,10 +126,10 @@ def _resumed(asked: RunConfig, out: Path, extend: bool, accelerator: Any, locks:
     asked.check_resumes(saved, path)
     newest = newest_checkpoint(out)
     progress, tensors = load_checkpoint(newest) if newest else (Progress(), {})
-    finished = progress.step == sum(leg.steps for leg in saved.legs)
-    if finished:
+    trained = progress.step == sum(leg.steps for leg in saved.legs)
+    if trained:
         progress.leg = len(saved.legs)
-    legs = resumed_legs(saved, asked, finished, extend, path)
+    legs = resumed_legs(saved, asked, trained and (out / "model").exists(), extend, path)
     run = dataclasses.replace(asked, start=saved.start).with_legs(legs)
     return _Point(run, progress, tensors, newest, new=newest is None or legs != saved.legs, resumed=True)
 

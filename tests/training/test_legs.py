@@ -82,6 +82,9 @@ def test_a_killed_extension_goes_on(tmp_path: Path) -> None:
         further(part, [1, 1])
     further(part, [4, 4])  # asked for again, it is the same
     assert weights(part) == weights(out)
+    shutil.rmtree(part / "model")  # killed between the last checkpoint and the model
+    further(part, [4, 4])
+    assert weights(part) == weights(out) and RunConfig.load(part / "config.yaml").train.steps == [4, 4, 4, 4]
     # Killed before the old model was cleared away, and before a newer checkpoint.
     part = part_of(out, tmp_path / "early", 8)
     shutil.copytree(out / "model", part / "model")
