@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import wraps
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,13 @@ def inference(method: Callable[Concatenate[M, P], Tensor]) -> Callable[Concatena
                 self.train()
 
     return run
+
+
+class Decomposition(NamedTuple):
+    """bands: h_0, ..., h_{K-1}; images: x_0, ..., x_K, x_k = h_k + u(x_{k+1})."""
+
+    bands: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lapcore.models.autoencoding import AutoencodingModel
 from lapcore.models.base import (
-    ImageModel,
-    check_ends,
+    Decomposition,
     check_kl_weight,
     check_tensor,
     check_variance,
@@ -34,14 +34,19 @@ def noise_stream(level: int, kind: int) -> int:
     return 2 * level + kind
 
 
-class Decomposition(NamedTuple):
-    """bands: h_0, ..., h_{K-1}; images: x_0, ..., x_K. `collapse([*bands, images[-1]])` is x_0."""
-
-    bands: tuple[Tensor, ...]
-    images: tuple[Tensor, ...]
+Features = Callable[[Tensor], Tensor]
 
 
-class LapCVAE(ImageModel):
+class Terms(NamedTuple):
+    """Of a level's loss: nats (N,), and means over the batch."""
+
+    nll: Tensor
+    kl: Tensor
+    mse: Tensor
+    perceptual: Tensor | None
+
+
+class LapCVAE(AutoencodingModel):
     """A Laplacian pyramid x_k = h_k + u(x_{k+1}), k = 0 finest ... K coarsest, with one autoencoder per level.
 
     Level K is a VAE of x_K; each finer level minimises
@@ -126,6 +131,7 @@ class LapCVAE(ImageModel):
         self.training_order = training
         self.sizes = halvings((image_size, image_size), levels)
         self.top = levels
+        self.perception: tuple[Features, float] | None = None
         bands = [
             BandLevel(
                 channels,
@@ -143,6 +149,17 @@ class LapCVAE(ImageModel):
         self.coarsest = CoarsestLevel(
             channels, self.sizes[-1], widths, hidden, latent, prior_layers, self.condition, variance, linear
         )
+
+    def perceive(self, features: Features | None, weight: float = 1.0) -> None:
+        """Adds a perceptual loss to every level: `weight` times mean((phi(x_k) - phi(y_k))^2), y_k what the level decodes to.
+
+        features: phi, from images (N, C, H_k, W_k) in [-1, 1] to a tensor (N, ...), at the sizes of all levels trained with it;
+        None for no such loss. It is the caller's, and not saved. Its parameters should not require gradients. ValueError for a
+        weight below 0. Source: Dosovitskiy and Brox 2016; asked for by LapCVAE's authors.
+        """
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight: expected a number from 0, got {weight!r}")
+        self.perception = None if features is None else (features, weight)
 
     def training_stages(self) -> tuple[str, ...]:
         """The names "level{K}", ..., "level0" and "joint", as `training` says."""
@@ -163,7 +180,8 @@ class LapCVAE(ImageModel):
 
         So levels count alike, where in the sum of L_k the finest, with most values, would have the coarse codes serve it
         alone. In "joint", finer decoders move coarser codes, prior networks do not.
-        And for each of the stage's levels k: "nll{k}" and "kl{k}", nats per image, "mse{k}" of the band in [-1, 1] units. stage:
+        And for each of the stage's levels k: "nll{k}" and "kl{k}", nats per image, "mse{k}" of the band in [-1, 1] units, and with
+        `perceive` "perceptual{k}", which the loss has in it. stage:
         "level0", ..., "level{K}" or "joint"; None takes the one `set_stage` chose, else "joint". Coarser levels than
         the stage's get no gradient. Noise: see `ImageModel.loss`.
         """
@@ -173,10 +191,12 @@ class LapCVAE(ImageModel):
         finest, coarsest = (0, self.top) if stage == "joint" else (int(stage[5:]), int(stage[5:]))
         terms = self._terms(images, labels, seeds, finest, coarsest)
         values = {k: self.channels * self.sizes[k][0] ** 2 for k in terms}
-        parts = [(nll + self.kl_weights[k] * kl).mean() / values[k] for k, (nll, kl, _) in terms.items()]
-        losses = {"loss": torch.stack(parts).sum()}
-        for k, (nll, kl, mse) in terms.items():
-            losses |= {f"nll{k}": nll.detach().mean(), f"kl{k}": kl.detach().mean(), f"mse{k}": mse.detach()}
+        parts = [(term.nll + self.kl_weights[k] * term.kl).mean() / values[k] for k, term in terms.items()]
+        perceptual = [term.perceptual for term in terms.values() if term.perceptual is not None]
+        losses = {"loss": torch.stack(parts + perceptual).sum()}
+        for k, term in terms.items():
+            named = {"nll": term.nll.mean(), "kl": term.kl.mean(), "mse": term.mse, "perceptual": term.perceptual}
+            losses |= {f"{name}{k}": value.detach() for name, value in named.items() if value is not None}
         return losses
 
     def elbo(self, images: Tensor, labels: Tensor | None = None, seeds: Tensor | None = None) -> Tensor:
@@ -187,12 +207,12 @@ class LapCVAE(ImageModel):
         """
         self._check_batch(images, labels, seeds)
         terms = self._terms(images, labels, seeds, 0, self.top).values()
-        return -torch.stack([nll + kl for nll, kl, _ in terms]).sum(0)
+        return -torch.stack([term.nll + term.kl for term in terms]).sum(0)
 
     def _terms(
         self, images: Tensor, labels: Tensor | None, seeds: Tensor | None, finest: int, coarsest: int
-    ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
-        """(nll, kl, mse) of the levels from `coarsest` down to `finest`; what is coarser still runs without gradient."""
+    ) -> dict[int, Terms]:
+        """Of the levels from `coarsest` down to `finest`; what is coarser still runs without gradient."""
         x = self._images(images)
         codes: list[Tensor] = []
         moments: Moments | None = None
@@ -207,8 +227,15 @@ class LapCVAE(ImageModel):
                 mean, logvar, image = self._likelihood(k, codes, image, labels)
             if k <= coarsest:
                 self._level(k).note(moments[1])
-                terms[k] = gaussian_nll(band, mean, logvar), kl, (mean - band).square().mean()
+                mse = (mean - band).square().mean()
+                terms[k] = Terms(gaussian_nll(band, mean, logvar), kl, mse, self._perceived(x[k], image))
         return terms
+
+    def _perceived(self, image: Tensor, decoded: Tensor) -> Tensor | None:
+        if self.perception is None:
+            return None
+        features, weight = self.perception
+        return weight * (features(decoded) - features(image)).square().mean()
 
     def _level(self, k: int) -> Level:
         return self.coarsest if k == self.top else self._band(k)
@@ -279,9 +306,17 @@ class LapCVAE(ImageModel):
             if tuple(code.shape) != (len(codes[0]), expected):
                 raise ValueError(f"codes: expected shape (N, {expected}) of z_{k}, got {tuple(code.shape)}")
         self._check_labels(labels, len(codes[0]))
-        return self._decoded(codes, level, labels)
+        return self._image_of(codes, level, labels)
 
-    def _decoded(self, codes: Sequence[Tensor], level: int, labels: Tensor | None) -> Tensor:
+    def _code(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The means of q_0, ..., q_K, side by side."""
+        return torch.cat([mean for mean, _ in self._posteriors(images, 0, labels)], 1)
+
+    def _decoded(self, codes: Tensor, labels: Tensor | None) -> Tensor:
+        lengths = [self._level(k).latent for k in range(self.top + 1)]
+        return self._image_of(torch.split(codes, lengths, 1), 0, labels)
+
+    def _image_of(self, codes: Sequence[Tensor], level: int, labels: Tensor | None) -> Tensor:
         image = None
         for k in reversed(range(level, self.top + 1)):
             image = self._likelihood(k, codes[k - level :], image, labels)[2]
@@ -294,9 +329,9 @@ class LapCVAE(ImageModel):
         self._check_batch(images, labels, seeds)
         moments = self._posteriors(images, 0, labels)
         if seeds is None:
-            return self._decoded([mean for mean, _ in moments], 0, labels)
+            return self._image_of([mean for mean, _ in moments], 0, labels)
         codes = [reparameterize(*m, seeds, stream=noise_stream(k, POSTERIOR)) for k, m in enumerate(moments)]
-        return self._decoded(codes, 0, labels)
+        return self._image_of(codes, 0, labels)
 
     @inference
     def sample(
@@ -331,7 +366,7 @@ class LapCVAE(ImageModel):
             image = self._check_coarse("coarse", coarse, "from_level", from_level, len(seeds))
             posteriors = self._posteriors(image, from_level, labels)
             codes, moments = [mean for mean, _ in posteriors], posteriors[0]
-            decoded = self._decoded(codes, from_level, labels)
+            decoded = self._image_of(codes, from_level, labels)
         elif coarse is not None or from_level is not None:
             raise ValueError("coarse, from_level: expected both or neither, got one")
         else:
@@ -339,7 +374,7 @@ class LapCVAE(ImageModel):
                 (len(seeds), self.coarsest.latent), seeds, stream=noise_stream(self.top, PRIOR), dtype=self.dtype
             )
             codes = [self.coarsest.prior.draw(temperatures[-1] * noise, labels)]
-            image = decoded = self._decoded(codes, self.top, labels)
+            image = decoded = self._image_of(codes, self.top, labels)
             moments = self._moments_of_drawn(self.top, codes[0], image, prior, labels)
         for k in reversed(range(self.top if from_level is None else from_level)):
             mean, logvar = self._band(k).prior(*moments)
@@ -388,13 +423,21 @@ class LapCVAE(ImageModel):
         return blend(drawn, self.reconstruct(images, labels=labels), mask, self.top)
 
     @inference
-    def interpolate(self, a: Tensor, b: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
-        """Decoded points on the line between the mean codes of a and b, (steps, N, C, H, W); the ends reconstruct them."""
-        check_ends(a, b, steps)
-        first, last = self.encode(a, labels), self.encode(b, labels)
-        weights = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
-        lines = [[torch.lerp(p, q, w) for (p, _), (q, _) in zip(first, last, strict=True)] for w in weights]
-        return torch.stack([self._decoded(codes, 0, labels) for codes in lines])
+    def compose(self, base: Tensor, others: Tensor, masks: Tensor) -> Tensor:
+        """`base` with a region of each of `others` in place of its own, later ones on top, (N, C, H, W).
+
+        base: (N, C, H, W), such as a reconstruction. others: (M, C, H, W), such as edits by several seeds; masks: (M, 1, H, W),
+        bool or float in [0, 1], where the other is to show. Joined by multi-band blends over the model's levels, see
+        `lapcore.blend`.
+        """
+        self._check_images("base", base, bounded=False)
+        self._check_images("others", others, bounded=False)
+        masks = self._check_mask(masks)
+        if len(masks) != len(others):
+            raise ValueError(f"masks: expected {len(others)}, one for each of others, got {len(masks)}")
+        for other, mask in zip(others, masks, strict=True):
+            base = blend(other.expand_as(base), base, mask.expand(len(base), -1, -1, -1), self.top)
+        return base
 
     def _check_coarse(
         self, name: str, coarse: Tensor, level_name: str, level: int, count: int, *, bounded: bool = False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 from torch import Tensor, nn
 
 from lapcore.models.adversarial import ADAM, PRIOR, WASSERSTEIN_ADAM, AdversarialModel, Round, noise_of
-from lapcore.models.base import inference, per_level, positive
+from lapcore.models.base import Decomposition, inference, per_level, positive
 from lapcore.nn.blocks import halvings
 from lapcore.nn.dcgan import DCGANGenerator
 from lapcore.nn.dense import DenseCritic, DenseGenerator, start_dense
@@ -24,13 +24,6 @@ COARSEST = 8
 """Largest side of the coarsest level, where there is no published schedule."""
 
 PAPER_SGD = {**ADAM, "optimizer": "sgd", "lr": 0.02, "momentum": 0.5}
-
-
-class Decomposition(NamedTuple):
-    """bands: h_0, ..., h_{K-1}; images: I_0, ..., I_K. I_k = h_k + u(I_{k+1})."""
-
-    bands: tuple[Tensor, ...]
-    images: tuple[Tensor, ...]
 
 
 class Level(nn.Module):

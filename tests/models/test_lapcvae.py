@@ -222,6 +222,35 @@ def test_a_full_mask_shows_the_drawn_picture_and_an_empty_one_the_reconstruction
     torch.testing.assert_close(plain, model.reconstruct(images), rtol=0, atol=16 * torch.finfo(torch.float32).eps)
 
 
+def test_an_attribute_is_the_difference_of_mean_codes() -> None:
+    model, images = warmed(), smooth_images(6)
+    has = torch.tensor([True, False, True, False, False, True])
+    codes = torch.cat([mean for mean, _ in model.encode(images)], 1)
+    vector = model.attribute_vector(images, has)
+    torch.testing.assert_close(vector, (codes[has].mean(0) - codes[~has].mean(0)).detach())
+    with torch.no_grad():
+        want = model.decode([*torch.split(codes + 2 * vector, [4, 4, 12], 1)])
+    torch.testing.assert_close(model.shift(images, 2 * vector), want, **CLOSE)
+    torch.testing.assert_close(model.shift(images, 0 * vector), model.reconstruct(images), **CLOSE)
+    with pytest.raises(ValueError, match=r"vector: expected shape \(20,\), got \(4,\)"):
+        model.shift(images, vector[:4])
+
+
+def test_regions_are_composed_in_their_order() -> None:
+    model = warmed(image_size=64)
+    base, others = smooth_images(1, 64), smooth_images(2, 64)
+    masks = torch.zeros(2, 1, 64, 64)
+    masks[0, :, :, :32], masks[1, :, :, 48:] = 1, 1
+    whole = model.compose(base, others, masks)
+    reach = 12  # of two blurs and their doubling
+    torch.testing.assert_close(whole[0, ..., : 32 - reach], others[0, ..., : 32 - reach], rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole[0, ..., 48 + reach :], others[1, ..., 48 + reach :], rtol=0, atol=1e-5)
+    again = lapcore.blend(others[1:], lapcore.blend(others[:1], base, masks[:1], 2), masks[1:], 2)
+    assert torch.equal(whole, again)
+    with pytest.raises(ValueError, match="masks: expected 2, one for each of others, got 1"):
+        model.compose(base, others, masks[:1])
+
+
 def test_trained_partial_samples_look_like_their_coarse_part() -> None:
     """After a little training what a sample's coarse version is stays near what was fixed."""
     model = small(band_width=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -166,6 +167,31 @@ def test_the_coarsest_kl_is_against_its_prior(layers: int) -> None:
     with torch.no_grad():
         got = model.loss(images, stage="level2", seeds=seeds)["kl2"]
     torch.testing.assert_close(got, kl.mean().detach(), rtol=1e-9, atol=1e-9, check_dtype=False)
+
+
+def test_perceptual_loss_is_of_the_decoded_image() -> None:
+    model, images, seeds = warmed(), smooth_images(4), torch.arange(4)
+    plain = model.loss(images, stage="level1", seeds=seeds)
+    weight = torch.randn(2, 3, 3, 3)
+    model.perceive(lambda x: torch.nn.functional.conv2d(x, weight).tanh(), 0.5)
+    losses = model.loss(images, stage="level1", seeds=seeds)
+    moments = model.encode(images)
+    codes = [lapcore.reparameterize(*m, seeds, stream=noise_stream(k, POSTERIOR)) for k, m in enumerate(moments)]
+    decoded, true = (
+        x.detach().numpy().astype("f8") for x in (model.decode(codes[1:]), model.decompose(images).images[1])
+    )
+
+    def phi(x: np.ndarray) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
+        return np.tanh(np.einsum("nchwij,ocij->nohw", windows, weight.numpy()))
+
+    want = 0.5 * np.square(phi(decoded) - phi(true)).mean()
+    assert losses["perceptual1"].item() == pytest.approx(want, rel=1e-4)
+    assert (losses["loss"] - plain["loss"]).item() == pytest.approx(want, rel=1e-3)
+    model.perceive(None)
+    assert "perceptual1" not in model.loss(images, stage="level1", seeds=seeds)
+    with pytest.raises(ValueError, match="weight: expected a number from 0, got -1"):
+        model.perceive(None, -1)
 
 
 def test_elbo_is_minus_the_unweighted_terms() -> None:
