@@ -114,7 +114,9 @@ class Terminal:
     def record(self, record: Record, seconds_left: float) -> None:
         if not self._show:
             return
-        held_out = f"  held-out loss {record.validation['loss']:.4g}" if record.validation else ""
+        held_out = ""
+        if record.validation:
+            held_out = f"  held-out loss {record.validation['loss']:.4g} (lowest at step {record.best})"
         left = round(seconds_left)
         clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
         text = f"{record.stage}  {describe(record.losses)}{held_out}  {record.images_per_second:,.0f} images/s  {clock}"

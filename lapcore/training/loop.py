@@ -202,10 +202,10 @@ def _trials(model: nn.Module, feed: Feed, run: RunConfig, progress: Progress, ac
     And whether the model takes parts of one image, which few can learn from.
     """
     stages = list(dict.fromkeys(leg.stage for leg in run.legs[progress.leg :] if leg.steps))
-    batch = feed.first()
-    single = len(batch[0].images) == 1
+    single = run.train.batch_size == accelerator.num_processes * run.train.accumulate
     if len(stages) < 2 and not single:
         return {}
+    batch = feed.first()
     try:
         return {stage: trial_seconds(model, stage, batch, run.train, accelerator) for stage in stages}
     except ValueError as error:
