@@ -1,0 +1,248 @@
+"""The published comparisons, at sizes that two cores train in minutes: `docs/experiments.md`.
+
+    python -m bench.experiments split CIFAR-10 --out data
+    python -m bench.experiments run reconstruction --data data --out runs --seeds 0-2
+    python -m bench.experiments table reconstruction adversarial --out runs
+    python -m bench.experiments pictures --data data --out runs --images docs/images
+
+`run` trains each config of an experiment with each seed and measures it on the held-out images, by `lapcore train` and
+`lapcore eval`. What is there is not run again, and a run that was stopped goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapcore.data import grid, open_images, to_model_range, to_uint8, write_png
+from lapcore.data.files import atomic_file
+from lapcore.models import load_model
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+HELD_OUT = 500
+"""Pictures of each class that no model is trained on: the last by name, 4500 to 4999 of each folder of CIFAR-10."""
+
+
+class Experiment(NamedTuple):
+    """configs: name of a file in `configs/` -> metrics of `lapcore eval`; data: "colour" or "grey"; options: of `lapcore eval`."""
+
+    configs: Mapping[str, str]
+    data: str = "colour"
+    options: Sequence[str] = ()
+
+
+EXPERIMENTS = {
+    "reconstruction": Experiment(dict.fromkeys(("vae", "vae-linear", "vaegan", "lapcvae"), "rmse")),
+    "adversarial": Experiment({"gan": "parzen", "lapgan": "parzen,multiscale"}, options=("--limit", "1000")),
+    "codes": Experiment({"vqvae": "rmse,bound"}),
+    "density": Experiment({"pixelcnn": "bpd", "gated_pixelcnn": "bpd", "pixelcnn_pp": "bpd"}, "grey"),
+    "classes": Experiment({"gated_pixelcnn-classes": "bpd"}, "grey"),
+}
+
+
+def split(cifar: Path, out: Path, held_out: int = HELD_OUT) -> None:
+    """Writes {colour, grey}-{train, test}.npz: 32x32 in colour and 16x16 in grey, classes in turn, so that the first of a set
+    are of all classes alike."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, size, channels in (("colour", 32, 3), ("grey", 16, 1)):
+        photographs = open_images(cifar, size=size, channels=channels, resize="crop", convert=True)
+        train, test = parted(photographs.labels.tolist(), held_out)
+        for part, chosen in (("train", train), ("test", test)):
+            images = np.stack([photographs[index][0].permute(1, 2, 0).numpy() for index in chosen])
+            with atomic_file(out / f"{name}-{part}.npz") as file:
+                np.savez(file, images=images, labels=photographs.labels.numpy()[chosen])
+
+
+def parted(labels: Sequence[int], held_out: int) -> tuple[list[int], list[int]]:
+    """Indices to train on and held out, the last `held_out` of each class; of each, the classes in turn."""
+    by_class = [[i for i, label in enumerate(labels) if label == k] for k in range(max(labels) + 1)]
+    if min(map(len, by_class)) <= held_out:
+        raise ValueError(f"expected more than {held_out} pictures of each class, got {[len(own) for own in by_class]}")
+    return _in_turn([own[:-held_out] for own in by_class]), _in_turn([own[-held_out:] for own in by_class])
+
+
+def _in_turn(groups: Iterable[Sequence[int]]) -> list[int]:
+    placed = ((place, k, index) for k, group in enumerate(groups) for place, index in enumerate(group))
+    return [index for _, _, index in sorted(placed)]
+
+
+def run(experiment: Experiment, data: Path, out: Path, seeds: Iterable[int]) -> None:
+    """Trains and measures every config with every seed; a seed's models before the next seed's."""
+    for seed in seeds:
+        for config, metrics in experiment.configs.items():
+            folder = out / config / f"seed{seed}"
+            if not (folder / "model").exists():
+                _lapcore(*_train(config, data / f"{experiment.data}-train.npz", folder, seed))
+            scores = folder.with_suffix(".json")
+            if not scores.exists():
+                test = data / f"{experiment.data}-test.npz"
+                asked = ["--data", str(test), "--metrics", metrics, *experiment.options]
+                _lapcore("eval", str(folder), *asked, "--device", "cpu", "--json", str(scores))
+
+
+def _train(config: str, data: Path, folder: Path, seed: int) -> list[str]:
+    command = ["train", model_of(config)]
+    if (folder / "config.yaml").exists():
+        return [*command, "--out", str(folder), "--resume"]
+    settings = ["--config", str(CONFIGS / f"{config}.yaml"), "--data", str(data), "--seed", str(seed)]
+    return [*command, *settings, "--out", str(folder)]
+
+
+def model_of(config: str) -> str:
+    """gated_pixelcnn of gated_pixelcnn-classes."""
+    return config.partition("-")[0]
+
+
+def _lapcore(*arguments: str) -> None:
+    print("lapcore", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "lapcore.cli.main", *arguments], check=True)
+
+
+def table(experiment: Experiment, out: Path) -> str:
+    """Markdown: a row a config; measures are mean +- standard deviation over the seeds that were run."""
+    rows = [_row(config, out / config) for config in experiment.configs]
+    measures = list(dict.fromkeys(name for row in rows for name in row["measures"]))
+    lines = [
+        f"| model | parameters | of them critics' | steps | seconds | seeds | {' | '.join(measures)} |",
+        "| --- " * (6 + len(measures)) + "|",
+    ]
+    for row in rows:
+        own = [row["measures"].get(name, "") for name in measures]
+        lines.append("| " + " | ".join([*row["cells"], *own]) + " |")
+    return "\n".join(lines)
+
+
+def _row(config: str, folder: Path) -> dict[str, Any]:
+    scores = sorted(folder.glob("seed*.json"))
+    found = [json.loads(path.read_text())["metrics"] for path in scores]
+    logs = [_last_line(path.with_suffix("") / "log.jsonl") for path in scores]
+    measures = {name: _spread([each[name]["mean"] for each in found], "{:.2f}") for name in found[0]} if found else {}
+    if not found:
+        return {"cells": [config, "", "", "", "", "0"], "measures": {}}
+    model = load_model(scores[0].with_suffix(""))
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    critics = sum(size for name, size in sizes.items() if "critic" in name)
+    seconds = _spread([line["seconds"] for line in logs], "{:.0f}")
+    cells = [config, f"{sum(sizes.values()):,}", f"{critics:,}", f"{logs[0]['step']:,}", seconds, str(len(found))]
+    return {"cells": cells, "measures": measures}
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    last: dict[str, Any] = json.loads(path.read_text().splitlines()[-1])
+    return last
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    mean = form.format(statistics.mean(values))
+    return mean if len(values) == 1 else f"{mean} +- {form.format(statistics.stdev(values))}"
+
+
+def pictures(data: Path, out: Path, images: Path) -> None:
+    """Draws what the runs of the first seed make: reconstructions.png, adversarial.png, codes.png and classes.png."""
+    rows = {
+        "reconstructions": (_reconstructions, ("vae", "vaegan", "lapcvae")),
+        "adversarial": (_samples, ("gan", "lapgan")),
+        "codes": (_codes, ("vqvae",)),
+        "classes": (_samples, ("gated_pixelcnn-classes",)),
+    }
+    for name, (draw, configs) in rows.items():
+        folders = [out / config / "seed0" for config in configs]
+        if all((folder / "model").exists() for folder in folders):
+            drawn = draw([load_model(folder) for folder in folders], data)
+            _write_grid(images / f"{name}.png", drawn)
+
+
+def _held_out(data: Path, size: int, channels: int, count: int) -> Tensor:
+    """The first held-out photographs, in [-1, 1]."""
+    path = data / ("colour-test.npz" if channels == 3 else "grey-test.npz")
+    photographs = open_images(path, size=size, channels=channels)
+    return to_model_range(torch.stack([photographs[index][0] for index in range(count)]))
+
+
+@torch.no_grad()
+def _reconstructions(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
+    """A row of photographs, and one of each model's reconstructions; then a row of each one's samples, seeds 0 to 15."""
+    shown = _held_out(data, 32, 3, 16)
+    again = [model.reconstruct(shown, torch.arange(16)) for model in models]
+    return [shown, *again, *(model.sample(torch.arange(16)) for model in models)]
+
+
+def _samples(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
+    """Four rows of samples of each model, seeds 0 to 63; of a model with classes, a row of each class, seeds 0 to 15."""
+    rows = []
+    for model in models:
+        labels = None if model.num_classes is None else torch.arange(model.num_classes).repeat_interleave(16)
+        seeds = torch.arange(64) if labels is None else torch.arange(16).repeat(model.num_classes)
+        rows.append(model.sample(seeds, labels))
+    return rows
+
+
+def _codes(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
+    """Photographs, what their codes decode to, and four rows of samples, seeds 0 to 63."""
+    shown = _held_out(data, 32, 3, 16)
+    return [shown, models[0].reconstruct(shown), models[0].sample(torch.arange(64))]
+
+
+def _write_grid(path: Path, rows: Sequence[Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = grid(to_uint8(torch.cat(list(rows)).clamp(-1, 1)), columns=16)
+    write_png(path, picture.repeat_interleave(2, 1).repeat_interleave(2, 2))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    description, usage = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        "python -m bench.experiments",
+        description=description,
+        epilog=usage,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    own = {
+        "split": commands.add_parser("split", help="make the sets to train on and held out, of a folder of classes"),
+        "run": commands.add_parser("run", help="train and measure"),
+        "table": commands.add_parser("table", help="print what was measured, as Markdown"),
+        "pictures": commands.add_parser("pictures", help="draw reconstructions and samples of seed 0's models"),
+    }
+    own["split"].add_argument("cifar", type=Path, metavar="CIFAR-10", help="what lapcore's --data takes, with classes")
+    own["split"].add_argument("--out", type=Path, required=True, help="folder of the sets")
+    for name in ("run", "pictures"):
+        own[name].add_argument("--data", type=Path, required=True, help="folder that split made")
+    for name in ("run", "table", "pictures"):
+        own[name].add_argument("--out", type=Path, required=True, help="folder of the runs")
+    for name in ("run", "table"):
+        own[name].add_argument(
+            "experiments", nargs="+", choices=EXPERIMENTS, metavar="EXPERIMENT", help=", ".join(EXPERIMENTS)
+        )
+    own["run"].add_argument("--seeds", type=seeds_of, default=range(3), metavar="0-2", help="0-2 unless given")
+    own["pictures"].add_argument("--images", type=Path, required=True, help="folder of the pictures")
+    options = parser.parse_args(arguments)
+    if options.command == "split":
+        split(options.cifar, options.out)
+    elif options.command == "pictures":
+        pictures(options.data, options.out, options.images)
+    else:
+        for name in options.experiments:
+            if options.command == "run":
+                run(EXPERIMENTS[name], options.data, options.out, options.seeds)
+            print(f"\n{name}\n{table(EXPERIMENTS[name], options.out)}", flush=True)
+
+
+def seeds_of(text: str) -> range:
+    """0-2 as range(3), 1 as range(1, 2)."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+if __name__ == "__main__":
+    main()
