@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,13 @@ class LapCVAE(AutoencodingModel):
     """
 
     name = "lapcvae"
+    terms: ClassVar[dict[str, str]] = {
+        "loss": "minus the bound of the stage's level, in nats per value of its band; negative where errors are small",
+        "nll": "-log p(h_k | z_k, ...) of the level whose number follows, nats per image",
+        "kl": "KL[q(z_k) || p(z_k)] of that level, nats per image",
+        "mse": "mean squared error of that level's band, values in [-1, 1]",
+        "perceptual": "weighted distance of features, which the loss has in it",
+    }
 
     def __init__(
         self,
