@@ -76,10 +76,12 @@ def _in_turn(groups: Iterable[Sequence[int]]) -> list[int]:
     return [index for _, _, index in sorted(placed)]
 
 
-def run(experiment: Experiment, data: Path, out: Path, seeds: Iterable[int]) -> None:
-    """Trains and measures every config with every seed; a seed's models before the next seed's."""
+def run(experiment: Experiment, data: Path, out: Path, seeds: Iterable[int], only: Sequence[str] | None = None) -> None:
+    """Trains and measures every config, or those named in `only`, with every seed; a seed's models before the next seed's."""
     for seed in seeds:
         for config, metrics in experiment.configs.items():
+            if only is not None and config not in only:
+                continue
             folder = out / config / f"seed{seed}"
             if not (folder / "model").exists():
                 _lapcore(*_train(config, data / f"{experiment.data}-train.npz", folder, seed))
@@ -225,6 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "experiments", nargs="+", choices=EXPERIMENTS, metavar="EXPERIMENT", help=", ".join(EXPERIMENTS)
         )
     own["run"].add_argument("--seeds", type=seeds_of, default=range(3), metavar="0-2", help="0-2 unless given")
+    own["run"].add_argument(
+        "--only", nargs="+", metavar="CONFIG", help="these of the experiments' configs: vae lapcvae"
+    )
     own["pictures"].add_argument("--images", type=Path, required=True, help="folder of the pictures")
     options = parser.parse_args(arguments)
     if options.command == "split":
@@ -234,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         for name in options.experiments:
             if options.command == "run":
-                run(EXPERIMENTS[name], options.data, options.out, options.seeds)
+                run(EXPERIMENTS[name], options.data, options.out, options.seeds, options.only)
             print(f"\n{name}\n{table(EXPERIMENTS[name], options.out)}", flush=True)
 
 
