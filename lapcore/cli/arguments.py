@@ -100,5 +100,9 @@ def open_model(run: Path, device: str, *methods: str) -> Any:
     model = load_model(run)
     for method in methods:
         if not hasattr(model, method):
-            raise LapcoreError(f"{run}: a {model.name} cannot {WORDS.get(method, method)}")
+            raise LapcoreError(f"{run}: {with_article(model.name)} cannot {WORDS.get(method, method)}")
     return model.to(pick_device(device))
+
+
+def with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -157,10 +157,10 @@ def _check_model(model: Any, options: Namespace, asked: list[str]) -> None:
             raise LapcoreError(f"--{name.replace('_', '-')}: {', '.join(asked)} draws no samples")
     takes = inspect.signature(model.sample).parameters if hasattr(model, "sample") else {}
     if options.temperature is not None and "temperature" not in takes:
-        raise LapcoreError(f"--temperature: a {model.name} does not sample with it")
+        raise LapcoreError(f"--temperature: {types.with_article(model.name)} does not sample with it")
     if options.from_level is not None:
         if not hasattr(model, "decompose") or "from_level" not in takes:
-            raise LapcoreError(f"--from-level: a {model.name} has no levels to keep")
+            raise LapcoreError(f"--from-level: {types.with_article(model.name)} has no levels to keep")
         if options.from_level > model.top:
             raise LapcoreError(f"--from-level {options.from_level}: expected 1 to {model.top}, the model's levels")
 
@@ -235,7 +235,7 @@ UNITS = {
     "rmse_mean_rounded": "grey levels",
     "bpd": "bits per dimension",
     "bpd_independent": "bits per dimension",
-    "elbo": "nats an image, a lower bound on its log density, values in [-1, 1]",
+    "elbo": "nats an image, its log density or a lower bound on it, values in [-1, 1]",
     "elbo_pyramid": "nats an image, a lower bound on the log density of its pyramid, values in [-1, 1]",
     "parzen": "nats",
     "multiscale_parzen": "nats",

@@ -111,7 +111,7 @@ def _options(options: Namespace, model: Any) -> dict[str, Any]:
     takes = inspect.signature(model.sample).parameters
     for name in given:
         if name not in takes:
-            raise LapcoreError(f"--{name.replace('_', '-')}: a {model.name} does not sample with it")
+            raise LapcoreError(f"--{name.replace('_', '-')}: {types.with_article(model.name)} does not sample with it")
     return given | ({"coarse": _coarse(options, model)} if "coarse" in given else {})
 
 
