@@ -107,7 +107,9 @@ def model_of(config: str) -> str:
 
 def _lapcore(*arguments: str) -> None:
     print("lapcore", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "lapcore.cli.main", *arguments], check=True)
+    code = subprocess.run([sys.executable, "-m", "lapcore.cli.main", *arguments]).returncode
+    if code:
+        raise SystemExit(code)  # it has said what is wrong
 
 
 def table(experiment: Experiment, out: Path) -> str:
