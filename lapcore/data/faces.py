@@ -9,8 +9,9 @@ import csv
 import io
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,9 +190,11 @@ def draw_faces(
             on_images(_draw(folder, part, size, seed))
     else:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
             try:
-                for done in as_completed([pool.submit(_draw, folder, part, size, seed) for part in parts]):
+                with _interrupts_held():
+                    drawn = [pool.submit(_draw, folder, part, size, seed) for part in parts]
+                for done in as_completed(drawn):
                     on_images(done.result())
             except BaseException:
                 pool.shutdown(cancel_futures=True)
@@ -199,9 +202,17 @@ def draw_faces(
     _write_table(folder / TABLE, count, seed)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C goes to all processes of the terminal; the one that shares out the work stops the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block ends, and processes that start in it never see it.
+
+    It goes to all processes of the terminal; the one that shares out the work stops the others.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _draw(folder: Path, indices: range, size: int, seed: int) -> int:

@@ -55,15 +55,24 @@ def test_without_the_libraries(tmp_path, capsys, monkeypatch, module):
     assert 'pip install "lapcore[faces]"' in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def heed_interrupts() -> None:
+    """As in a terminal. What a shell starts in the background ignores SIGINT, and so does all that it starts in turn."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_an_interrupted_command_leaves_nothing(tmp_path):
     """Ctrl-C reaches every process of a terminal's foreground."""
     command = ("faces", "--count", 100000, "--size", 64, "--out", tmp_path / "out", "--workers", 2)
-    process = start(*command, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".tmp-*/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert list(tmp_path.glob(".tmp-*/*.png"))
-    os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".tmp-*/*.png")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(tmp_path.glob(".tmp-*/*.png"))
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and output == "" and "Traceback" not in errors
     assert not list(tmp_path.iterdir())
