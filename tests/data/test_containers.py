@@ -12,6 +12,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,8 @@ def test_flat_folder_is_one_class_and_a_file_is_a_set_of_one(tmp_path: Path) -> 
 
 @pytest.fixture
 def spools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go, but for the sockets of workers: their names may have 107 bytes, and this folder's has more."""
+    get_temp_dir()  # multiprocessing keeps what it finds
     (tmp_path / "spool").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spool"))
     return tmp_path / "spool"
