@@ -33,17 +33,22 @@ HELD_OUT = 500
 """Pictures of each class that no model is trained on: the last by name, 4500 to 4999 of each folder of CIFAR-10."""
 
 
+VALIDATION = 10
+"""Pictures of each class, the last of those held out, that Parzen windows' sigma is chosen on."""
+
+
 class Experiment(NamedTuple):
-    """configs: name of a file in `configs/` -> metrics of `lapcore eval`; data: "colour" or "grey"; options: of `lapcore eval`."""
+    """configs: name of a file in `configs/` -> metrics of `lapcore eval`; data: "colour" or "grey"; limit: to the first so many
+    held-out images, and sigma is chosen on the validation images."""
 
     configs: Mapping[str, str]
     data: str = "colour"
-    options: Sequence[str] = ()
+    limit: int | None = None
 
 
 EXPERIMENTS = {
     "reconstruction": Experiment(dict.fromkeys(("vae", "vae-linear", "vaegan", "lapcvae"), "rmse")),
-    "adversarial": Experiment({"gan": "parzen", "lapgan": "parzen,multiscale"}, options=("--limit", "1000")),
+    "adversarial": Experiment({"gan": "parzen", "lapgan": "parzen,multiscale"}, limit=1000),
     "codes": Experiment({"vqvae": "rmse,bound"}),
     "density": Experiment({"pixelcnn": "bpd", "gated_pixelcnn": "bpd", "pixelcnn_pp": "bpd"}, "grey"),
     "classes": Experiment({"gated_pixelcnn-classes": "bpd"}, "grey"),
@@ -51,13 +56,14 @@ EXPERIMENTS = {
 
 
 def split(cifar: Path, out: Path, held_out: int = HELD_OUT) -> None:
-    """Writes {colour, grey}-{train, test}.npz: 32x32 in colour and 16x16 in grey, classes in turn, so that the first of a set
-    are of all classes alike."""
+    """Writes {colour, grey}-{train, test, validation}.npz: 32x32 in colour and 16x16 in grey, classes in turn, so that the first
+    of a set are of all classes alike. The validation images are the last of the test images."""
     out.mkdir(parents=True, exist_ok=True)
     for name, size, channels in (("colour", 32, 3), ("grey", 16, 1)):
         photographs = open_images(cifar, size=size, channels=channels, resize="crop", convert=True)
         train, test = parted(photographs.labels.tolist(), held_out)
-        for part, chosen in (("train", train), ("test", test)):
+        validation = test[-VALIDATION * len(photographs.classes) :]
+        for part, chosen in (("train", train), ("test", test), ("validation", validation)):
             images = np.stack([photographs[index][0].permute(1, 2, 0).numpy() for index in chosen])
             with atomic_file(out / f"{name}-{part}.npz") as file:
                 np.savez(file, images=images, labels=photographs.labels.numpy()[chosen])
@@ -88,8 +94,11 @@ def run(experiment: Experiment, data: Path, out: Path, seeds: Iterable[int], onl
             scores = folder.with_suffix(".json")
             if not scores.exists():
                 test = data / f"{experiment.data}-test.npz"
-                asked = ["--data", str(test), "--metrics", metrics, *experiment.options]
-                _lapcore("eval", str(folder), *asked, "--device", "cpu", "--json", str(scores))
+                asked = ["--data", str(test), "--metrics", metrics, "--device", "cpu", "--json", str(scores)]
+                if experiment.limit is not None:
+                    validation = data / f"{experiment.data}-validation.npz"
+                    asked += ["--limit", str(experiment.limit), "--validation", str(validation)]
+                _lapcore("eval", str(folder), *asked)
 
 
 def _train(config: str, data: Path, folder: Path, seed: int) -> list[str]:

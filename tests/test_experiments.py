@@ -70,21 +70,23 @@ def test_the_last_of_each_class_are_held_out_and_classes_come_in_turn() -> None:
         parted(labels, 3)
 
 
-def test_split_writes_what_is_held_out_and_what_is_not(tmp_path: Path) -> None:
+def test_split_writes_what_is_held_out_and_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "cifar" / name).mkdir(parents=True)
-        for number in range(3):
-            value = 80 * number + 10 * (name == "dog")
+        for number in range(4):
+            value = 60 * number + 10 * (name == "dog")
             picture = torch.full((3, 32, 32), value, dtype=torch.uint8)
             write_png(tmp_path / "cifar" / name / f"{number:04}.png", picture)
-    split(tmp_path / "cifar", tmp_path / "data", held_out=1)
+    monkeypatch.setattr(experiments, "VALIDATION", 1)
+    split(tmp_path / "cifar", tmp_path / "data", held_out=2)
     values = {}
-    for name in ("colour-train", "colour-test", "grey-train", "grey-test"):
+    for name in [f"{kind}-{part}" for kind in ("colour", "grey") for part in ("train", "test", "validation")]:
         with np.load(tmp_path / "data" / f"{name}.npz") as archive:
             values[name] = (archive["images"][:, 0, 0, 0].tolist(), archive["labels"].tolist())
             assert archive["images"].shape[1:] == ((32, 32, 3) if "colour" in name else (16, 16, 1))
-    assert values["colour-train"] == values["grey-train"] == ([0, 10, 80, 90], [0, 1, 0, 1])
-    assert values["colour-test"] == values["grey-test"] == ([160, 170], [0, 1])
+    assert values["colour-train"] == values["grey-train"] == ([0, 10, 60, 70], [0, 1, 0, 1])
+    assert values["colour-test"] == values["grey-test"] == ([120, 130, 180, 190], [0, 1, 0, 1])
+    assert values["colour-validation"] == values["grey-validation"] == ([180, 190], [0, 1])
 
 
 def test_run_trains_and_measures_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
