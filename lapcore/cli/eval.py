@@ -109,9 +109,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--level", type=types.positive, metavar="K", help=meaning)
     meaning = "multiscale: drawn for each low of each image (100)"
     parser.add_argument("--details", type=types.positive, default=100, metavar="N", help=meaning)
-    meaning = (
-        "parzen, multiscale: images to choose sigma on; without them every tenth of --data, then left out of the test"
-    )
+    meaning = "parzen, multiscale: images to choose sigma on; without them a tenth of --data, drawn by lot and left out of the test"
     parser.add_argument("--validation", type=Path, metavar="PATH", help=meaning)
     meaning = "bpd: training images, to print beside it the bits per dimension of independent pixels, a histogram for each place"
     parser.add_argument("--baseline", type=Path, metavar="PATH", help=meaning)
@@ -211,14 +209,17 @@ def _baseline(model: Any, images: Tensor, options: Namespace) -> Results:
 
 
 def _parts(images: Tensor, options: Namespace, model: Any) -> tuple[Tensor, Tensor]:
-    """Test and validation images: the latter of --validation, or every tenth of the former."""
+    """Test and validation images: the latter of --validation, or a tenth of the former."""
     import torch
 
     if options.validation is not None:
         return images, _read(options.validation, options, model)[1]
     if len(images) < 2:
         raise DataError(f"{options.data}: expected at least 2 images, one to choose sigma on, or --validation; got 1")
-    return images[torch.arange(len(images)) % 10 > 0], images[::10]
+    # By lot: every tenth of a set whose classes take turns could be of one class.
+    lots = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    tenth = -(-len(images) // 10)
+    return images[lots[tenth:].sort().values], images[lots[:tenth].sort().values]
 
 
 def _made(options: Namespace) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_an_interrupted_command_leaves_nothing(tmp_path):
     command = ("faces", "--count", 100000, "--size", 64, "--out", tmp_path / "out", "--workers", 2)
     process = start(*command, start_new_session=True, preexec_fn=heed_interrupts)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not list(tmp_path.glob(".tmp-*/*.png")) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert list(tmp_path.glob(".tmp-*/*.png"))
