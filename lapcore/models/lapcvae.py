@@ -79,7 +79,8 @@ class LapCVAE(EditableModel):
         band_width: channels of the finer levels at half size, twice that at quarter size; one number or K.
         band_hidden: units of the finer encoders' and prior networks' hidden layer; one number or K.
         prior_layers: couplings of the flow that is p(z_K); 0 for N(0, I).
-        linear: also linear maps between x_K and z_K, which start as cosine transforms.
+        linear: also linear maps between x_K and z_K, which start as cosine transforms: the networks have only to learn what these
+            lack, and reconstruct as well after a quarter of the steps.
         variance: of the decoded pixels: "pixel" - predicted for each, "channel" - one learned number per channel and level, or
             a fixed number.
         kl_weight: the lambda_k; one number, or K + 1 from the finest level on.
@@ -113,7 +114,7 @@ class LapCVAE(EditableModel):
         band_width: int | Sequence[int] = 32,
         band_hidden: int | Sequence[int] = 256,
         prior_layers: int = 8,
-        linear: bool = False,
+        linear: bool = True,
         variance: str | float = "channel",
         kl_weight: float | Sequence[float] = 1.0,
         training: str = "greedy",
