@@ -78,8 +78,8 @@ def test_two_processes_do_what_one_does(
     """The weights are those of one process, batch norm included; without dropout, which each process draws for itself.
 
     Steps of SGD carry the rounding of their gradients on: 17 of at most 0.05 times a gradient of at most 1 that 16 sums of two
-    shares have rounded, twice that by momentum, 2 * 17 * 0.05 * 16 u < 2e-6. Those of Adam are lr m / sqrt(v), and a gradient near 0 turns rounding into steps of
-    up to lr: tried without batch norm, whose biases before it have no gradient but rounding.
+    shares have rounded, and twice that by momentum, 2 * 17 * 0.05 * 16 u < 2e-6. Those of Adam are lr m / sqrt(v), and a gradient
+    near 0 turns rounding into steps of up to lr: they are tried without batch norm, which leaves biases none but such.
     """
     settings = {"kind": kind, "model": model, "players": players}
     options = json.dumps({"out": str(tmp_path / "two"), **settings})
