@@ -49,8 +49,8 @@ class Round(NamedTuple):
 class AdversarialModel(ImageModel):
     """A generator that draws and a critic that tells what is drawn from what is real, each against the other.
 
-    The losses are those of `lapcore.nn.adversarial`. A subclass says in `_modules_of` which (critic, generator) plays a stage, in
-    `_round` how it plays a batch, and keeps in its config `loss`, `penalty_weight` and `class_head`.
+    The losses are those of `lapcore.nn.adversarial`. A subclass says in `_stage_modules` which (critic, generator) plays a stage,
+    in `_round` how it plays a batch, and keeps in its config `loss`, `penalty_weight` and `class_head`.
     """
 
     terms: ClassVar[dict[str, str]] = {
@@ -87,7 +87,7 @@ class AdversarialModel(ImageModel):
 
     def players(self, stage: str) -> tuple[Player, ...]:
         """The critic, whose steps with "wgan-gp" are five for one, and the generator, whose weights are averaged."""
-        critic, generator = self._modules_of(stage)
+        critic, generator = self.modules_of(stage)
         turns = WASSERSTEIN_TURNS if self.kind == "wgan-gp" else 1
         return (
             Player("critic", (critic,), turns=turns, averaged=False, **self.optimizer),
@@ -114,8 +114,7 @@ class AdversarialModel(ImageModel):
         if player is not None and player not in PLAYERS:
             raise ValueError(f"player: expected {' or '.join(PLAYERS)}, got {player!r}")
         stage = self._stage(stage)
-        if seeds is None:
-            seeds = torch.randint(2**63 - 1, (len(images),), device="cpu").to(self.device)
+        seeds = self._drawn_seeds(seeds, len(images))
         turn = self._round(stage, images, labels, seeds)
         if player == "generator":
             return self._generator_turn(turn, labels)
@@ -123,15 +122,6 @@ class AdversarialModel(ImageModel):
         if player == "critic":
             return critic
         return {**critic, **self._generator_turn(turn, labels), "critic": critic["loss"]}
-
-    def _stage(self, stage: str | None) -> str:
-        """The stage asked for, or chosen by `set_stage`, or the only one."""
-        stages = self.training_stages()
-        chosen = self.stage if stage is None else stage
-        found = stages[0] if chosen is None and len(stages) == 1 else chosen
-        if found not in stages:
-            raise ValueError(f"stage: expected {', '.join(stages)}, got {found!r}")
-        return found
 
     def _stream(self, stage: str, kind: int) -> int:
         """The stream of a kind of noise; a model of several stages gives each its own, so that one seed serves all."""
@@ -175,13 +165,8 @@ class VectorGAN(AdversarialModel):
     latent: int
     noise = "uniform"
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        if stage != "all":
-            raise ValueError(f'stage: expected "all", got {stage!r}')
-        return (self.critic, self.generator)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.critic, self.generator)}
 
     def _round(self, stage: str, images: Tensor, labels: Tensor | None, seeds: Tensor) -> Round:
         z = self._codes(seeds)

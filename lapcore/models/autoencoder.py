@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -76,21 +76,15 @@ class Autoencoder(VectorCodeModel):
             )
         self.prior = CodeGaussian(latent)
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        if stage != "all":
-            raise ValueError(f'stage: expected "all", got {stage!r}')
-        return (self.encoder, self.decoder, self.prior)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.encoder, self.decoder, self.prior)}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
         """ "loss": the mean squared error in [-1, 1] units. In training mode the Gaussian follows the codes; nothing is drawn."""
         self._check_batch(images, labels, seeds)
-        if stage is not None:
-            self._modules_of(stage)
+        self._stage(stage)
         codes = self._code(images, labels)
         if self.training:
             self.prior.follow(codes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, ClassVar
 
@@ -50,21 +50,15 @@ class AutoregressiveModel(ImageModel):
             nn.init.normal_(vectors.weight, std=0.05)
             self.class_vectors.append(vectors)
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        if stage != "all":
-            raise ValueError(f'stage: expected "all", got {stage!r}')
-        return (self.network, self.class_vectors)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.network, self.class_vectors)}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
         """-log p(images | labels) for one value of an image: "loss" in nats, "bpd" in bits. Nothing is drawn from seeds."""
         self._check_labelled(images, labels)
-        if stage is not None:
-            self._modules_of(stage)
+        self._stage(stage)
         loss = self._nll_of(images, labels).mean() / images[0].numel()
         return {"loss": loss, "bpd": loss.detach() / math.log(2)}
 

@@ -82,7 +82,7 @@ class ImageModel(nn.Module, ABC):
     """A model of float32 images (N, channels, image_size, image_size) in [-1, 1].
 
     A subclass calls `super().__init__` with all of its constructor's keyword arguments, which `config` keeps, and says which of its
-    modules a training stage is about in `_modules_of`.
+    modules a training stage is about in `_stage_modules`.
     """
 
     name: ClassVar[str]
@@ -104,16 +104,37 @@ class ImageModel(nn.Module, ABC):
         self.attributes = _attribute_names(config.get("attributes"), self.num_classes)
         self.condition = Condition(self.num_classes, len(self.attributes))
 
-    @abstractmethod
     def training_stages(self) -> tuple[str, ...]:
-        """Names of the stages to train, in order."""
+        """Names of the stages to train, in order; a model of one calls it "all"."""
+        return tuple(self._stage_modules())
+
+    def modules_of(self, stage: str) -> Sequence[nn.Module]:
+        """The modules that a stage trains. Raises ValueError for an unknown stage."""
+        return self._stage_modules()[self._stage(stage)]
+
+    @abstractmethod
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        """Says which modules each stage trains, in the order of training."""
+
+    def _stage(self, stage: str | None) -> str:
+        """The stage asked for, or chosen by `set_stage`, or the only one. Raises ValueError for another."""
+        stages = self._stage_modules()
+        chosen = self.stage if stage is None else stage
+        found = next(iter(stages)) if chosen is None and len(stages) == 1 else chosen
+        if found is None or found not in stages:
+            raise ValueError(f"stage: expected {', '.join(stages)}, got {found!r}")
+        return found
+
+    def _drawn_seeds(self, seeds: Tensor | None, count: int) -> Tensor:
+        """`seeds`, or without any int64 (count,) from torch's default CPU generator."""
+        return torch.randint(2**63 - 1, (count,), device="cpu").to(self.device) if seeds is None else seeds
 
     def players(self, stage: str) -> tuple[Player, ...]:
         """Who trains in a stage, in the order of their turns; a model of likelihood has one.
 
         With several, `loss` takes one more argument, player, whose loss it gives; ValueError for an unknown stage.
         """
-        return (Player("model", tuple(self._modules_of(stage))),)
+        return (Player("model", tuple(self.modules_of(stage))),)
 
     @abstractmethod
     def loss(
@@ -137,7 +158,7 @@ class ImageModel(nn.Module, ABC):
         Parameters of the stage require gradients and its modules are in training mode; all else is frozen, batch-norm statistics
         included, also through later calls of `train()`. Raises ValueError for an unknown stage.
         """
-        chosen = self._modules_of(stage)
+        chosen = self.modules_of(stage)
         self.stage = stage
         self.requires_grad_(False)
         for module in chosen:
@@ -151,13 +172,9 @@ class ImageModel(nn.Module, ABC):
             return super().train(mode)
         super().train(False)
         self.training = True
-        for module in self._modules_of(self.stage):
+        for module in self.modules_of(self.stage):
             module.train()
         return self
-
-    @abstractmethod
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        """The modules that a stage trains; ValueError naming the stage for one that is unknown."""
 
     @property
     def dtype(self) -> torch.dtype:

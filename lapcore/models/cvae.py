@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +71,8 @@ class CVAE(VAE):
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
 
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        modules = super()._modules_of(stage)
-        return modules if self.prior is None else (*modules, self.prior)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.encoder, self.decoder, *([] if self.prior is None else [self.prior]))}
 
     def _prior(self, labels: Tensor | None) -> Moments | None:
         if self.prior is None or labels is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -82,21 +82,15 @@ class HierarchicalVAE(GaussianCodeModel):
         steps = [widths[-1], *decoder_widths]
         self.decoder = VectorDecoder(channels, size, steps, latent, self.condition, variance, squash=True)
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        if stage != "all":
-            raise ValueError(f'stage: expected "all", got {stage!r}')
-        return (self.encoder, self.top_encoder, self.top_decoder, self.decoder)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.encoder, self.top_encoder, self.top_decoder, self.decoder)}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The bound per pixel value, in nats: "loss"; per image its parts "nll", "kl1" and "kl2"; "mse" in [-1, 1] units."""
         self._check_batch(images, labels, seeds)
-        if stage is not None:
-            self._modules_of(stage)
+        self._stage(stage)
         nll, kl1, kl2, mean = self._terms(images, labels, seeds)
         loss = (nll + self.kl_weight * (kl1 + kl2)).mean() / images[0].numel()
         parts = {"nll": nll.mean(), "kl1": kl1.mean(), "kl2": kl2.mean(), "mse": (mean - images).square().mean()}

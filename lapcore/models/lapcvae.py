@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -172,12 +172,9 @@ class LapCVAE(EditableModel):
         greedy = tuple(f"level{k}" for k in reversed(range(self.top + 1)))
         return {"greedy": greedy, "joint": ("joint",), "greedy+joint": (*greedy, "joint")}[self.training_order]
 
-    def _modules_of(self, stage: str) -> Sequence[Level]:
+    def _stage_modules(self) -> Mapping[str, Sequence[Level]]:
         levels = [self._level(k) for k in range(self.top + 1)]
-        stages: dict[str, list[Level]] = {f"level{k}": [level] for k, level in enumerate(levels)} | {"joint": levels}
-        if stage not in stages:
-            raise ValueError(f"stage: expected {', '.join(stages)}, got {stage!r}")
-        return stages[stage]
+        return {f"level{k}": [level] for k, level in enumerate(levels)} | {"joint": levels}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
@@ -192,8 +189,7 @@ class LapCVAE(EditableModel):
         the stage's get no gradient. Noise: see `ImageModel.loss`.
         """
         self._check_batch(images, labels, seeds)
-        stage = stage or self.stage or "joint"
-        self._modules_of(stage)
+        stage = self._stage(stage or self.stage or "joint")
         finest, coarsest = (0, self.top) if stage == "joint" else (int(stage[5:]), int(stage[5:]))
         terms = self._terms(images, labels, seeds, finest, coarsest)
         values = {k: self.channels * self.sizes[k][0] ** 2 for k in terms}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -145,13 +145,10 @@ class LAPGAN(AdversarialModel):
         critic = SpectralCritic(self.channels, size, critic_width, self.critic_condition, self.head_classes)
         return Level(generator, critic, (latent,))
 
-    def training_stages(self) -> tuple[str, ...]:
-        """The names "level{K}", ..., "level0", coarse to fine; they need nothing of each other and may train in any order."""
-        return tuple(f"level{k}" for k in reversed(range(self.top + 1)))
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        level = self._level(int(self._stage(stage).removeprefix("level")))
-        return (level.critic, level.generator)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        """By the names "level{K}", ..., "level0", coarse to fine; they need nothing of each other and may train in any order."""
+        levels = {f"level{k}": self._level(k) for k in reversed(range(self.top + 1))}
+        return {name: (level.critic, level.generator) for name, level in levels.items()}
 
     def _level(self, k: int) -> Level:
         return cast(Level, self.levels[k])

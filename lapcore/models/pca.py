@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -51,21 +51,15 @@ class PCA(VectorCodeModel):
         self.latent = latent
         self.subspace = PrincipalSubspace(values, min(values, 2 * latent if rank is None else rank))
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        if stage != "all":
-            raise ValueError(f'stage: expected "all", got {stage!r}')
-        return (self.subspace,)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.subspace,)}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
         """ "loss": -log p(images) per value, in nats; "mse" of the projections in [-1, 1] units. No gradient; nothing is drawn."""
         self._check_batch(images, labels, seeds)
-        if stage is not None:
-            self._modules_of(stage)
+        self._stage(stage)
         with torch.no_grad():
             if self.training:
                 self.subspace.follow(images.flatten(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -77,21 +77,15 @@ class VAE(GaussianCodeModel):
             channels, size, steps, latent, self.condition, variance, squash=not linear, linear=linear
         )
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        if stage != "all":
-            raise ValueError(f'stage: expected "all", got {stage!r}')
-        return (self.encoder, self.decoder)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.encoder, self.decoder)}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
         """The bound per pixel value, in nats: "loss", and its parts "nll" and "kl" (per image); "mse" in [-1, 1] units."""
         self._check_batch(images, labels, seeds)
-        if stage is not None:
-            self._modules_of(stage)
+        self._stage(stage)
         nll, kl, mean = self._terms(images, labels, seeds)
         loss = (nll + self.kl_weight * kl).mean() / images[0].numel()
         mse = (mean.detach() - images).square().mean()

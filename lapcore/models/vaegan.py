@@ -125,17 +125,12 @@ class VAEGAN(GaussianCodeModel):
         self.decoder = VectorDecoder(channels, size, steps, latent, self.condition, 1.0, squash=True)
         self.critic = Critic(channels, image_size, critic_widths, critic_hidden, self.condition)
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        if stage != "all":
-            raise ValueError(f'stage: expected "all", got {stage!r}')
-        return (self.encoder, self.decoder, self.critic)
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"all": (self.encoder, self.decoder, self.critic)}
 
     def players(self, stage: str) -> tuple[Player, ...]:
         """Encoder, decoder and critic, each a step in turn; decoder and critic by the equilibrium rule."""
-        encoder, decoder, critic = self._modules_of(stage)
+        encoder, decoder, critic = self.modules_of(stage)
 
         def player(name: str, module: nn.Module, **options: object) -> Player:
             settings = {"lr": 3e-4, "betas": (0.0, 0.9), "warmup": 0, "schedule": "linear", "grad_clip": 0.0}
@@ -162,13 +157,11 @@ class VAEGAN(GaussianCodeModel):
         the decoder's, and "encoder" and "critic", the others'.
         """
         self._check_batch(images, labels, seeds)
-        if stage is not None:
-            self._modules_of(stage)
+        self._stage(stage)
         turns = {"encoder": self._encoder_loss, "decoder": self._decoder_loss, "critic": self._critic_loss}
         if player is not None and player not in turns:
             raise ValueError(f"player: expected {', '.join(turns)}, got {player!r}")
-        if seeds is None:
-            seeds = torch.randint(2**63 - 1, (len(images),)).to(images.device)
+        seeds = self._drawn_seeds(seeds, len(images))
         if player is not None:
             return turns[player](images, labels, seeds)
         losses = {name: turn(images, labels, seeds)["loss"] for name, turn in turns.items()}

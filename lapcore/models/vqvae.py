@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -104,18 +104,12 @@ class VQVAE(AutoencodingModel):
             embedding=prior_embedding,
         )
 
-    def training_stages(self) -> tuple[str, ...]:
-        return ("autoencoder", "prior")
-
-    def _modules_of(self, stage: str) -> Sequence[nn.Module]:
-        stages = {"autoencoder": (self.encoder, self.quantizer, self.decoder, self.error), "prior": (self.prior,)}
-        if stage not in stages:
-            raise ValueError(f"stage: expected {', '.join(stages)}, got {stage!r}")
-        return stages[stage]
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
+        return {"autoencoder": (self.encoder, self.quantizer, self.decoder, self.error), "prior": (self.prior,)}
 
     def players(self, stage: str) -> tuple[Player, ...]:
         """One; the autoencoder's has the paper's learning rate, without a schedule."""
-        modules = tuple(self._modules_of(stage))
+        modules = tuple(self.modules_of(stage))
         if stage == "prior":
             return (Player("model", modules),)
         return (Player("model", modules, lr=2e-4, warmup=0, schedule="constant", grad_clip=0.0),)
@@ -129,8 +123,7 @@ class VQVAE(AutoencodingModel):
         does it all, to K. "prior": "loss", -log p(z) in nats per code, and the same in "bits_per_code".
         """
         self._check_batch(images, labels, seeds)
-        stage = stage or self.stage or "autoencoder"
-        self._modules_of(stage)
+        stage = self._stage(stage or self.stage or "autoencoder")
         return self._prior_loss(images, labels) if stage == "prior" else self._autoencoder_loss(images)
 
     def _autoencoder_loss(self, images: Tensor) -> dict[str, Tensor]:

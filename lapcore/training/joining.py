@@ -70,7 +70,7 @@ def _take(model: ImageModel, other: ImageModel, stage: str, folder: Path, owners
 
 def _tensors_of(model: ImageModel, stage: str) -> Iterator[str]:
     """Names of the parameters and buffers that a stage trains."""
-    modules = set(model._modules_of(stage))
+    modules = set(model.modules_of(stage))
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if module in modules)
     return (name for name in model.state_dict() if name.startswith(prefixes))
 
