@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,21 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def temperatures(text: str) -> float | list[float]:
+    """`0.7` -> 0.7, and `0.5,1,1`, one a level, -> [0.5, 1.0, 1.0]."""
+    parts = text.split(",")
+    if not all(is_number(part) and float(part) >= 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected numbers from 0, such as 0.7 or 0.5,1,1, got {text!r}")
+    return float(text) if len(parts) == 1 else [float(part) for part in parts]
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,6 @@ from lapcore.cli.console import Advance, progress, table
 from lapcore.cli.eval_samples import DISTANCES, ON_FEATURES, PARZEN, SAMPLED, Samples
 from lapcore.cli.images import add_reading, batches, open_data
 from lapcore.cli.output import check_new_file, write_text
-from lapcore.cli.sample import temperatures
 from lapcore.errors import DataError, LapcoreError
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def _add_options(parser: ArgumentParser) -> None:
     meaning = "swd, kid, prdc, frechet: sets of samples, over which mean and std are taken (1)"
     parser.add_argument("--repeats", type=types.positive, default=1, metavar="R", help=meaning)
     meaning = "of samples, as in lapcore sample: one number, or one a level from the finest on"
-    parser.add_argument("--temperature", type=temperatures, metavar="T[,T...]", help=meaning)
+    parser.add_argument("--temperature", type=types.temperatures, metavar="T[,T...]", help=meaning)
     meaning = (
         "samples keep level K of the images and all that is coarser, and draw the rest: seed s that of image s mod n"
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lapcore.cli import arguments as types
 from lapcore.errors import DataError, LapcoreError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def attribute_vector(text: str, model: Any) -> list[float]:
         name, _, value = item.rpartition("=")
         if item in values:
             values[item] = 1.0
-        elif name in values and is_number(value):
+        elif name in values and types.is_number(value):
             values[name] = float(value)
         else:
             raise LapcoreError(f"--attributes: expected NAME=VALUE of {names_of(model)}; got {item!r}")
@@ -94,10 +94,3 @@ def attribute_vector(text: str, model: Any) -> list[float]:
 
 def names_of(model: Any) -> str:
     return ", ".join(model.attributes)
-
-
-def is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

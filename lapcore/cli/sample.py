@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lapcore.cli import arguments as types
 from lapcore.cli.console import progress
 from lapcore.cli.images import add_convert, add_sheet, open_data
-from lapcore.cli.labels import attribute_vector, is_number, names_of
+from lapcore.cli.labels import attribute_vector, names_of
 from lapcore.errors import DataError, LapcoreError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> None:
     meaning = "images with classes or attributes: seed s takes those of the (s mod n)-th of n images"
     parser.add_argument("--like", type=Path, metavar="DATA", help=meaning)
     meaning = "scales the noise of a model that takes it: one number, or one a level from the finest on; 0 draws none"
-    parser.add_argument("--temperature", type=temperatures, metavar="T[,T...]", help=meaning)
+    parser.add_argument("--temperature", type=types.temperatures, metavar="T[,T...]", help=meaning)
     meaning = "a picture whose coarse part all samples keep: of the model's size, or of that of level --from-level"
     parser.add_argument("--coarse", type=Path, metavar="IMAGE", help=meaning)
     meaning = "with --coarse: the level that is kept, 1 for half the size; finer detail is drawn"
@@ -93,13 +93,6 @@ def _labels_of(options: Namespace, model: Any) -> Tensor:
         raise LapcoreError("--like: this model was trained without classes and attributes; leave it out")
     reading = Namespace(model=options.model, resize="none", convert=False, label=None, attributes=None)
     return open_data(options.like, model, reading, size=None).labels
-
-
-def temperatures(text: str) -> float | list[float]:
-    parts = text.split(",")
-    if not all(is_number(part) and float(part) >= 0 for part in parts):
-        raise ArgumentTypeError(f"expected numbers from 0, such as 0.7 or 0.5,1,1, got {text!r}")
-    return float(text) if len(parts) == 1 else [float(part) for part in parts]
 
 
 def _options(options: Namespace, model: Any) -> dict[str, Any]:

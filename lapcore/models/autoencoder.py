@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lapcore.models.autoencoding import PRIOR, VectorCodeModel
+from lapcore.models.autoencoding import PRIOR, VectorCodeModel, check_mirrored
 from lapcore.models.base import inference, positive
 from lapcore.nn.batch_norm import BatchNorm1d
 from lapcore.nn.blocks import Down, VectorDecoder, full_precision, halvings
@@ -53,8 +53,7 @@ class Autoencoder(VectorCodeModel):
     ) -> None:
         super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
         positive(latent=latent, widths=widths, decoder_widths=decoder_widths, hidden=hidden)
-        if len(decoder_widths) != len(widths):
-            raise ValueError(f"decoder_widths: expected {len(widths)} numbers, as in widths, got {decoder_widths!r}")
+        check_mirrored(widths, decoder_widths)
         self.latent = latent
         self.encoder: nn.Module
         self.decoder: nn.Module

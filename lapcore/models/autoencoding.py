@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from lapcore.models.base import ImageModel, check_ends, check_tensor, inference, mean_difference
+from lapcore.models.base import (
+    ImageModel,
+    check_ends,
+    check_tensor,
+    check_variance,
+    inference,
+    mean_difference,
+    positive,
+)
 from lapcore.nn.blocks import Moments, VectorDecoder, VectorEncoder
 from lapcore.ops import random
 from lapcore.ops.gaussian import reparameterize
@@ -86,6 +95,27 @@ class GaussianCodeModel(VectorCodeModel):
     encoder: VectorEncoder
     decoder: VectorDecoder
 
+    def _add_networks(
+        self,
+        latent: int,
+        widths: Sequence[int],
+        decoder_widths: Sequence[int],
+        hidden: int,
+        variance: str | float,
+        *,
+        linear: bool = False,
+    ) -> None:
+        """Checks these settings, which `lapcore.models.VAE` describes, and makes encoder and decoder of them."""
+        positive(latent=latent, widths=widths, decoder_widths=decoder_widths, hidden=hidden)
+        check_mirrored(widths, decoder_widths)
+        check_variance(variance)
+        size, steps = (self.image_size, self.image_size), [widths[-1], *decoder_widths]
+        self.latent = latent
+        self.encoder = VectorEncoder(self.channels, size, widths, hidden, latent, self.condition, linear=linear)
+        self.decoder = VectorDecoder(
+            self.channels, size, steps, latent, self.condition, variance, squash=not linear, linear=linear
+        )
+
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Moments:
         """Mean and log-variance of q(z|x), (N, latent) each."""
         self._check_batch(images, labels, None)
@@ -121,3 +151,8 @@ class GaussianCodeModel(VectorCodeModel):
         mean, logvar = self.encoder(images, labels)
         codes = mean if seeds is None else reparameterize(mean, logvar, seeds, stream=POSTERIOR)
         return self._decoded(codes, labels)
+
+
+def check_mirrored(widths: Sequence[int], decoder_widths: Sequence[int]) -> None:
+    if len(decoder_widths) != len(widths):
+        raise ValueError(f"decoder_widths: expected {len(widths)} numbers, as in widths, got {decoder_widths!r}")

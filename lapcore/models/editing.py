@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,18 +20,8 @@ class EditableModel(AutoencodingModel):
     top: int
     sizes: list[Size]
 
-    @abstractmethod
-    def sample(
-        self,
-        seeds: Tensor,
-        labels: Tensor | None = None,
-        *,
-        prior: str = "reencode",
-        coarse: Tensor | None = None,
-        from_level: int | None = None,
-        temperature: float | Sequence[float] = 1.0,
-    ) -> Tensor:
-        """Draws (N, C, H, W); with coarse, an x_k, and k for from_level, such as have it for their coarse part."""
+    sample: Callable[..., Tensor]
+    """Draws for seeds (N,), with `coarse`, an x_k, and k for `from_level`, images that have it for their coarse part."""
 
     @inference
     def edit(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lapcore.models.autoencoding import POSTERIOR, GaussianCodeModel
-from lapcore.models.base import check_kl_weight, check_variance, positive
-from lapcore.nn.blocks import INITIAL_CODE_LOGVAR, VectorDecoder, VectorEncoder
+from lapcore.models.base import check_kl_weight, positive
+from lapcore.nn.blocks import INITIAL_CODE_LOGVAR
 from lapcore.nn.code_moments import CodeMoments
 from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_kl, gaussian_nll, reparameterize, reparameterize_kl
@@ -68,19 +68,12 @@ class HierarchicalVAE(GaussianCodeModel):
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
-        positive(latent=latent, top_latent=top_latent, code_hidden=code_hidden, hidden=hidden)
-        positive(widths=widths, decoder_widths=decoder_widths)
-        check_variance(variance)
+        positive(top_latent=top_latent, code_hidden=code_hidden)
         check_kl_weight(kl_weight)
-        if len(decoder_widths) != len(widths):
-            raise ValueError(f"decoder_widths: expected {len(widths)} numbers, as in widths, got {decoder_widths!r}")
-        size = (image_size, image_size)
-        self.latent, self.top_latent, self.kl_weight = latent, top_latent, kl_weight
-        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, self.condition)
+        self.top_latent, self.kl_weight = top_latent, kl_weight
+        self._add_networks(latent, widths, decoder_widths, hidden, variance)
         self.top_encoder = CodeMoments(latent, code_hidden, top_latent, self.condition, INITIAL_CODE_LOGVAR)
         self.top_decoder = CodeMoments(top_latent, code_hidden, latent, self.condition, 0.0)
-        steps = [widths[-1], *decoder_widths]
-        self.decoder = VectorDecoder(channels, size, steps, latent, self.condition, variance, squash=True)
 
     def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
         return {"all": (self.encoder, self.top_encoder, self.top_decoder, self.decoder)}

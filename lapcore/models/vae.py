@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lapcore.models.autoencoding import POSTERIOR, GaussianCodeModel
-from lapcore.models.base import check_kl_weight, check_variance, positive
-from lapcore.nn.blocks import Moments, VectorDecoder, VectorEncoder
+from lapcore.models.base import check_kl_weight
+from lapcore.nn.blocks import Moments
 from lapcore.ops.gaussian import gaussian_nll, reparameterize_kl
 
 
@@ -64,18 +64,9 @@ class VAE(GaussianCodeModel):
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
-        positive(latent=latent, widths=widths, decoder_widths=decoder_widths, hidden=hidden)
-        check_variance(variance)
-        if len(decoder_widths) != len(widths):
-            raise ValueError(f"decoder_widths: expected {len(widths)} numbers, as in widths, got {decoder_widths!r}")
         check_kl_weight(kl_weight)
-        size = (image_size, image_size)
-        self.latent, self.kl_weight = latent, kl_weight
-        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, self.condition, linear=linear)
-        steps = [widths[-1], *decoder_widths]
-        self.decoder = VectorDecoder(
-            channels, size, steps, latent, self.condition, variance, squash=not linear, linear=linear
-        )
+        self.kl_weight = kl_weight
+        self._add_networks(latent, widths, decoder_widths, hidden, variance, linear=linear)
 
     def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
         return {"all": (self.encoder, self.decoder)}

@@ -13,7 +13,7 @@ from lapcore.models.autoencoding import POSTERIOR, PRIOR, GaussianCodeModel
 from lapcore.models.base import Player, check_kl_weight, positive
 from lapcore.nn.adversarial import critic_accuracy, generator_loss
 from lapcore.nn.batch_norm import BatchNorm1d
-from lapcore.nn.blocks import Down, VectorDecoder, VectorEncoder, full_precision, halvings
+from lapcore.nn.blocks import Down, full_precision, halvings
 from lapcore.nn.condition import Condition, LabelBias
 from lapcore.ops import random
 from lapcore.ops.gaussian import reparameterize, reparameterize_kl
@@ -105,10 +105,7 @@ class VAEGAN(GaussianCodeModel):
         adversarial: str = "minimax",
     ) -> None:
         super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
-        positive(latent=latent, widths=widths, decoder_widths=decoder_widths, hidden=hidden)
         positive(critic_widths=critic_widths, critic_hidden=critic_hidden)
-        if len(decoder_widths) != len(widths):
-            raise ValueError(f"decoder_widths: expected {len(widths)} numbers, as in widths, got {decoder_widths!r}")
         if len(critic_widths) != 4:
             raise ValueError(f"critic_widths: expected 4 numbers, got {critic_widths!r}")
         for name, value in (("gamma", gamma), ("equilibrium", equilibrium), ("margin", margin)):
@@ -117,12 +114,9 @@ class VAEGAN(GaussianCodeModel):
         check_kl_weight(kl_weight)
         if adversarial not in ("minimax", "nonsaturating"):
             raise ValueError(f'adversarial: expected "minimax" or "nonsaturating", got {adversarial!r}')
-        size = (image_size, image_size)
-        self.latent, self.gamma, self.kl_weight, self.adversarial = latent, gamma, kl_weight, adversarial
+        self.gamma, self.kl_weight, self.adversarial = gamma, kl_weight, adversarial
         self.balance = Balance(equilibrium, margin)
-        self.encoder = VectorEncoder(channels, size, widths, hidden, latent, self.condition)
-        steps = [widths[-1], *decoder_widths]
-        self.decoder = VectorDecoder(channels, size, steps, latent, self.condition, 1.0, squash=True)
+        self._add_networks(latent, widths, decoder_widths, hidden, 1.0)
         self.critic = Critic(channels, image_size, critic_widths, critic_hidden, self.condition)
 
     def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
