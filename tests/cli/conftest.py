@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lapcore.cli.main import main
 from lapcore.data import write_png
+from lapcore.models import VAE, GatedPixelCNN, LapCVAE
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,3 +62,89 @@ def picture(tmp_path):
         return path
 
     return make
+
+
+SIZE = 16
+TINY = {"image_size": SIZE, "latent": 8, "widths": (8, 8), "decoder_widths": (8, 8), "hidden": 16}
+
+
+@pytest.fixture(scope="session")
+def vae(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "vae"
+    VAE(**TINY).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lapcvae(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "lapcvae"
+    LapCVAE(image_size=SIZE, levels=2, latent=8, band_latent=2, widths=(8,), band_width=8, hidden=16).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def conditional(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "conditional"
+    VAE(**TINY, num_classes=4).save_pretrained(folder)
+    return folder
+
+
+ATTRIBUTES = ["glasses", "hair=black", "hair=red"]
+
+
+@pytest.fixture(scope="session")
+def described(tmp_path_factory):
+    """A model of attributes."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "described"
+    VAE(**TINY, attributes=ATTRIBUTES).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pixels(tmp_path_factory):
+    """An autoregressive model of grey images of 5x5."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("runs") / "pixels"
+    GatedPixelCNN(image_size=5, channels=1, hidden=4, layers=2, levels=16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """run("sample", ...) in this process: exit 0 and returns stdout."""
+
+    def call(*arguments):
+        code = main(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return captured.out
+
+    return call
+
+
+@pytest.fixture
+def refused(capsys):
+    """A command that must exit 1 with one line on stderr, which it returns."""
+
+    def call(*arguments):
+        code = main(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        lines = captured.err.splitlines()
+        assert code == 1 and captured.out == "" and len(lines) == 1 and lines[0].startswith("lapcore: "), captured
+        return lines[0]
+
+    return call
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def table(folder, *rows):
+    (folder / "attributes.csv").write_text("file,glasses,hair\n" + "".join(f"{row}\n" for row in rows))

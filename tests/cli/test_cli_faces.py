@@ -11,11 +11,7 @@ import pytest
 
 from lapcore.cli.main import main
 from lapcore.data import open_images
-from tests.cli.conftest import start
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+from tests.cli.conftest import contents, start
 
 
 def test_faces_are_data(lapcore, tmp_path):
