@@ -101,7 +101,7 @@ def rows_of_picture(lapcvae: LapCVAE, vae: VAE, images: Tensor) -> list[tuple[st
 
 
 def distance_of_samples(model: ImageModel, images: Tensor) -> float:
-    """Of samples of seeds 0, 1, ..., as many as `images`, from these; both as uint8."""
+    """Measures how far samples of seeds 0, 1, ... are from as many `images`, both taken as uint8."""
     drawn = to_uint8(model.sample(torch.arange(len(images))))  # type: ignore[operator]
     return sliced_wasserstein(to_uint8(images), drawn, seed=SEED)["mean"]
 

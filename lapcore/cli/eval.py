@@ -128,7 +128,7 @@ def metrics(text: str) -> list[str]:
 
 
 def _check_options(parser: ArgumentParser, options: Namespace) -> None:
-    """What can be said before the model is opened; other than by default, `parser` ends the program."""
+    """Ends the program with bad usage for options that contradict each other, before the model is opened."""
     asked = {*(options.metrics or ())}
     if options.preprocess == "celeba" and options.resize != "none":
         parser.error("--resize: celeba's preparation has a resize of its own; leave one of the two out")

@@ -1,4 +1,4 @@
-"""What `lapcore eval` measures on samples of a model."""
+"""Holds what `lapcore eval` measures on samples of a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Results = dict[str, dict[str, Any]]
 
 
 class Samples:
-    """What is measured on samples of the model; all that can be refused is, before the first is drawn."""
+    """Measures samples of the model; what can be refused is refused before the first is drawn."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_reading(parser: ArgumentParser) -> None:
-    """How pictures that do not fit the model as they are may be made to, and labels for those that have none."""
+    """Adds the options that make pictures fit the model, and that give labels to those without."""
     meaning = "none (default): must have the model's size; crop: the central square, scaled; fit: the whole, on black"
     parser.add_argument("--resize", choices=("none", "crop", "fit"), default="none", help=meaning)
     add_convert(parser)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_label(parser: ArgumentParser, whose: str = "all images", table: str = "a table") -> None:
-    """Labels for images that come without."""
+    """Adds the options that label images which come without labels."""
     meaning = f"the class of {whose}, for a model with classes, where no folder says it"
     parser.add_argument("--label", type=int, metavar="CLASS", help=meaning)
     meaning = (
@@ -66,7 +66,7 @@ def _numbered(dataset: ImageDataset, model: Any, run: Path, path: Path) -> Tenso
 
 
 def class_names(run: Path) -> Sequence[str] | None:
-    """Those of the data that a run was trained on, unless they were numbers or `run` is a model alone."""
+    """Returns the class names of the data that a run was trained on; None if they were numbers or `run` is a model alone."""
     from lapcore.training import RunConfig
 
     if not (run / "config.yaml").exists():

@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _made(options: Namespace) -> dict[str, Any]:
-    """What the pictures depend on."""
+    """Returns the settings that the pictures depend on."""
     made = {name: str(getattr(options, name)) for name in ("model", "images", "resize")}
     return made | {"convert": options.convert, "seed": options.seed, "batch": options.batch}
 

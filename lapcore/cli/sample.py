@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _labels(options: Namespace, model: Any) -> list[int] | list[list[float]] | Tensor | None:
-    """What every seed's label is chosen from; refuses what the model does not take, and the lack of what it needs."""
+    """Returns the labels that seeds choose from; refuses what the model does not take, and the lack of what it needs."""
     if options.like is not None:
         return _labels_of(options, model)
     if options.attributes is not None:
@@ -88,7 +88,7 @@ def _labels(options: Namespace, model: Any) -> list[int] | list[list[float]] | T
 
 
 def _labels_of(options: Namespace, model: Any) -> Tensor:
-    """Of the images of --like, which are not read."""
+    """Returns the labels of the images of --like; the images themselves are not read."""
     if not model.attributes and model.num_classes is None:
         raise LapcoreError("--like: this model was trained without classes and attributes; leave it out")
     reading = Namespace(model=options.model, resize="none", convert=False, label=None, attributes=None)
@@ -96,7 +96,7 @@ def _labels_of(options: Namespace, model: Any) -> Tensor:
 
 
 def _options(options: Namespace, model: Any) -> dict[str, Any]:
-    """What goes to the model's `sample` beside seeds and labels."""
+    """Returns the arguments that the model's `sample` gets beside seeds and labels."""
     import inspect
 
     given = {name: getattr(options, name) for name in ("temperature", "coarse", "from_level")}

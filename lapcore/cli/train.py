@@ -126,7 +126,7 @@ def _next_sample(model: Any, options: Any) -> str:
 
 
 def _explained(interruption: KeyboardInterrupt, model: str, out: Path) -> BaseException:
-    """What the shell is to see of an interruption: of one that training did not see to, how to go on if there is something."""
+    """Tells the shell of an interruption; where training did not see to it, also how to go on, if anything is kept."""
     from lapcore.training import Stopped, resume_command
 
     if isinstance(interruption, Stopped):

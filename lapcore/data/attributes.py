@@ -97,7 +97,7 @@ def _order(table: Table, header: list[str], rows: list[list[str]]) -> list[int]:
 
 
 def _column(table: Table, column: str, cells: list[str], word: str) -> dict[str, NDArray[np.float32]]:
-    """What one column gives, by name: itself, or a 0 or 1 for each of its words or for `word` alone."""
+    """Returns by name what one column gives: itself, or a 0 or 1 for each of its words or for `word` alone."""
     of_words = _number(cells[0]) is None
     for row, cell in enumerate(cells, 1):
         number = _number(cell)

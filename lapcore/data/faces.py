@@ -85,7 +85,7 @@ _FACIAL_HAIR = {"none": 13, "beard": 5, "moustache": 2}
 _LIPSTICK = {"no": 7, "yes": 3}
 
 _SQUARE = "23 8 218 218"
-"""Of the drawing's 264 x 280: the head, most hair and the shoulders."""
+"""Cuts the head, most hair and the shoulders out of the drawing, which is 264 x 280."""
 _LIPS = (
     '<path fill="#D01F3C" d="M32,19 C40,12 46,8 50,9 Q54,12 58,9 C62,8 68,12 76,19 '
     'C70,30 62,34 54,34 C46,34 38,30 32,19 Z"/>'
@@ -97,7 +97,7 @@ Row = dict[str, int | str]
 
 
 def attributes(index: int, seed: int = 0) -> Row:
-    """What face `index` is: 0 or 1 for each of `YES_NO`, a word for each of `WORDS`.
+    """Says what face `index` is: 0 or 1 for each of `YES_NO`, a word for each of `WORDS`.
 
     Nothing is named that cannot be seen: bald faces without facial hair have hair_color "none", eyes behind
     sunglasses are "hidden". All but that, and no lips beside facial hair, are drawn independently of each other.

@@ -141,7 +141,7 @@ def from_array(array: NDArray[np.uint8]) -> Image.Image:
 
 
 def _is_deep(image: Any) -> bool:
-    """Whether a colour picture, not loaded yet, has more than 8 bits per channel, which Pillow would cut off in silence."""
+    """Tells whether a colour picture, not loaded yet, has more than 8 bits per channel, which Pillow would cut off in silence."""
     if image.mode[0] in "IF":
         return False
     layouts = [tile.args for tile in image.tile]

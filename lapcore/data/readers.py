@@ -152,7 +152,7 @@ class Spool:
         return offset
 
     def finish(self) -> None:
-        """All is written."""
+        """Ends the writing; reads come after it."""
         self.file.flush()
 
     def __getstate__(self) -> dict[str, Any]:

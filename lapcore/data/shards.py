@@ -136,7 +136,7 @@ _Keying = Callable[[str], tuple[str, str]]
 
 
 def _keying(tars: Sequence[Tar]) -> _Keying | None:
-    """What parts names into the key of a sample and the kind of file: the first dot, as in webdataset, or the last one.
+    """Finds what parts names into the key of a sample and the kind of file: the first dot, as in webdataset, or the last.
 
     The last is for pictures with dots in their names, and None where pictures have sidecars in neither way.
     """

@@ -1,4 +1,4 @@
-"""How far two sets of images are from each other by their features, (N, D) and (M, D): `lapcore.metrics.features` or others.
+"""These measures compare two sets of images by their features, (N, D) and (M, D): `lapcore.metrics.features` or others.
 
 All arithmetic is float64, in blocks: no table of all pairs is kept.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 22
-"""Pairs at a time: 32 MiB of float64."""
+"""So many pairs are held at a time: 32 MiB of float64."""
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -148,7 +148,7 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _radii(x: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
-    """For each k the squared distance of every point to its k-th nearest other."""
+    """Returns for each k the squared distance of every point to its k-th nearest other."""
     found = []
     for rows, distances in _distances(x, x):
         distances[torch.arange(len(distances)), torch.arange(rows.start, rows.stop)] = math.inf

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def bound_name(model: Any) -> str:
-    """What `model.elbo` bounds: "elbo", log p(image), or "elbo_pyramid", log p of the pyramid that the model decomposes images to.
+    """Names what `model.elbo` bounds: "elbo", log p(image), or "elbo_pyramid", log p of the pyramid that images decompose to.
 
     A pyramid has more coordinates than its image, so the two do not compare.
     """

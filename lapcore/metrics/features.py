@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from lapcore.errors import LapcoreError, require
 
 BATCH = 32
-"""Images that a network sees at once, always: its rounding may depend on their number."""
+"""A network always sees so many images at once, since its rounding may depend on their number."""
 
 Network = Callable[[Tensor], Tensor]
 
@@ -154,7 +154,8 @@ def _exported(path: Path) -> Network:
 def _ready(network: Network, device: torch.device | str | None) -> Network:
     if isinstance(network, torch.nn.Module):
         network.to(device or "cpu")
-        with suppress(NotImplementedError):  # of an exported program, which has one mode
+        # An exported program has one mode only, and raises this when asked for another.
+        with suppress(NotImplementedError):
             network.eval()
     return network
 

@@ -139,7 +139,7 @@ def evaluate_multiscale_parzen(
 
 
 def halving_levels(model: Any) -> int:
-    """How many levels of the pyramid of a model with `decompose` halve the image's sides exactly; ValueError for none."""
+    """Counts the levels of a model with `decompose` that halve the image's sides exactly; ValueError for none."""
     blank = torch.zeros(1, model.channels, model.image_size, model.image_size, device=model.device)
     sizes = [tuple(image.shape[2:]) for image in model.decompose(blank).images]
     levels = 0
@@ -153,7 +153,7 @@ def halving_levels(model: Any) -> int:
 def details_of(
     model: Any, seeds: Tensor, labels: Tensor | None = None, options: Mapping[str, Any] | None = None
 ) -> Draw:
-    """What `multiscale_parzen` draws from a model with levels, see `evaluate_multiscale_parzen`. seeds: int64 (M,)."""
+    """Draws for `multiscale_parzen` from a model with levels, see `evaluate_multiscale_parzen`. seeds: int64 (M,)."""
     if labels is None and model.num_classes is not None:
         labels = torch.arange(model.num_classes)
     chosen = None if labels is None else labels[seeds % len(labels)].to(model.device)

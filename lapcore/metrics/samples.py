@@ -16,7 +16,7 @@ from lapcore.ops.pyramid import gaussian_pyramid
 from lapcore.sampling import sample_blocks
 
 DISTANCES = {"swd": 1, "kid": 2, "prdc": 6, "frechet": 2}
-"""How many images and samples each needs at least."""
+"""Each measure needs so many images and samples at least."""
 
 ON_FEATURES = ("kid", "prdc", "frechet")
 

@@ -14,7 +14,7 @@ from lapcore.ops.pyramid import laplacian_pyramid
 SIDE = 7
 COARSEST = 16
 IMAGES, DIRECTIONS = 256, 64
-"""At a time."""
+"""So many images and directions are taken at a time, which bounds the memory."""
 
 
 def sliced_wasserstein(

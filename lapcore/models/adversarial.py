@@ -1,4 +1,4 @@
-"""What the generative adversarial networks share: two players, their losses, and noise from seeds."""
+"""The generative adversarial networks share two players, their losses, and noise from seeds."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PRIOR, MIX = 0, 1
 PLAYERS = ("critic", "generator")
 
 ADAM: Mapping[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999), "warmup": 0, "schedule": "constant", "grad_clip": 0.0}
-"""DCGAN's settings (Radford et al. 2016)."""
+"""Radford et al. 2016 train DCGAN with these settings."""
 
 WASSERSTEIN_ADAM: Mapping[str, Any] = {**ADAM, "lr": 1e-4, "betas": (0.0, 0.9)}
-"""Of networks under a gradient penalty (Gulrajani et al. 2017)."""
+"""Gulrajani et al. 2017 train networks under a gradient penalty with these settings."""
 
 WASSERSTEIN_TURNS = 5
-"""The critic's steps for each of the generator's under "wgan-gp" (Gulrajani et al. 2017)."""
+"""Under "wgan-gp" the critic takes so many steps for each of the generator's (Gulrajani et al. 2017)."""
 
 
 class Round(NamedTuple):
@@ -62,7 +62,7 @@ class AdversarialModel(ImageModel):
     }
 
     optimizer: Mapping[str, Any] = ADAM
-    """How both players are trained, unless the user says otherwise: fields of `Player`."""
+    """Both players are trained with these fields of `Player`, unless the user says otherwise."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
@@ -77,7 +77,7 @@ class AdversarialModel(ImageModel):
 
     @property
     def critic_condition(self) -> Condition:
-        """What the critic is told of an image: with AC-GAN's head nothing, as it is to find that out."""
+        """Says what the critic is told of an image: with AC-GAN's head nothing, as it is to find that out."""
         return Condition() if self.class_head else self.condition
 
     @property
@@ -129,7 +129,7 @@ class AdversarialModel(ImageModel):
 
     @abstractmethod
     def _round(self, stage: str, images: Tensor, labels: Tensor | None, seeds: Tensor) -> Round:
-        """How `stage` plays a batch of images."""
+        """Says how `stage` plays a batch of images."""
 
     def _critic_turn(self, turn: Round, labels: Tensor | None, mix: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():

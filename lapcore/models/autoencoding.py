@@ -1,4 +1,4 @@
-"""What the models that encode and decode images share: reconstruction, interpolation, arithmetic of codes."""
+"""Models that encode and decode images share reconstruction, interpolation, and arithmetic of codes."""
 
 from __future__ import annotations
 

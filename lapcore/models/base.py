@@ -89,7 +89,7 @@ class ImageModel(nn.Module, ABC):
     """What `lapcore train` and config.json call the model."""
 
     terms: ClassVar[dict[str, str]] = {}
-    """What the names in `loss` mean, with units, for the log's legend."""
+    """Explains the names in `loss`, with units, for the log's legend."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ Features = Callable[[Tensor], Tensor]
 
 
 class Terms(NamedTuple):
-    """Of a level's loss: nats (N,), and means over the batch."""
+    """A level's loss has these terms: nats (N,), and means over the batch."""
 
     nll: Tensor
     kl: Tensor
@@ -214,7 +214,7 @@ class LapCVAE(EditableModel):
     def _terms(
         self, images: Tensor, labels: Tensor | None, seeds: Tensor | None, finest: int, coarsest: int
     ) -> dict[int, Terms]:
-        """Of the levels from `coarsest` down to `finest`; what is coarser still runs without gradient."""
+        """Returns the terms of the levels from `coarsest` down to `finest`; what is coarser still runs without gradient."""
         x = self._images(images)
         codes: list[Tensor] = []
         moments: Moments | None = None

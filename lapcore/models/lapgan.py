@@ -21,7 +21,7 @@ SCHEDULES = {28: (8, 14, 28), 64: (4, 8, 16, 32, 64), 96: (8, 16, 32, 64, 96)}
 """Sizes of the published models of CIFAR-10, LSUN and STL-10, coarse to fine."""
 
 COARSEST = 8
-"""Largest side of the coarsest level, where there is no published schedule."""
+"""Where there is no published schedule, sizes are halved until a side is at most this."""
 
 PAPER_SGD = {**ADAM, "optimizer": "sgd", "lr": 0.02, "momentum": 0.5}
 
@@ -146,7 +146,7 @@ class LAPGAN(AdversarialModel):
         return Level(generator, critic, (latent,))
 
     def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
-        """By the names "level{K}", ..., "level0", coarse to fine; they need nothing of each other and may train in any order."""
+        """Names the stages "level{K}", ..., "level0", coarse to fine; none needs another, so they may train in any order."""
         levels = {f"level{k}": self._level(k) for k in reversed(range(self.top + 1))}
         return {name: (level.critic, level.generator) for name, level in levels.items()}
 

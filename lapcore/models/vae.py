@@ -90,7 +90,7 @@ class VAE(GaussianCodeModel):
         return gaussian_nll(images, mean, logvar), kl, mean
 
     def _prior(self, labels: Tensor | None) -> Moments | None:
-        """Of the codes, (N, latent) each; None for N(0, I)."""
+        """Gives the moments of the codes' prior, (N, latent) each; None for N(0, I)."""
         return None
 
     def elbo(self, images: Tensor, labels: Tensor | None = None, seeds: Tensor | None = None) -> Tensor:

@@ -232,7 +232,7 @@ def _likeness(features: Tensor) -> Tensor:
 
 
 def _verdict(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """What the equilibrium rule and the log are told of the critic's scores: N of real images, 2N of decoded ones."""
+    """Tells the equilibrium rule and the log of the critic's scores: N of real images, 2N of decoded ones."""
     real, fake = real.detach(), fake.detach()
     return {
         "real": F.softplus(-real).mean(),

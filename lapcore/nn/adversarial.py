@@ -27,7 +27,7 @@ LOSSES = ("minimax", "nonsaturating", "lsgan", "wgan-gp", "hinge")
 
 
 def generator_loss(kind: str, fake_scores: Tensor) -> Tensor:
-    """What the generator minimises, a scalar, from the scores of what it drew, of any shape.
+    """Computes what the generator minimises, a scalar, from the scores of what it drew, of any shape.
 
     kind: one of `LOSSES`, see the module. Finite, gradient included, for all finite scores; ValueError for an unknown kind.
     """
@@ -42,7 +42,7 @@ def generator_loss(kind: str, fake_scores: Tensor) -> Tensor:
 
 
 def critic_loss(kind: str, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """What the critic minimises, a scalar, from its scores of real and of drawn images, each of any shape.
+    """Computes what the critic minimises, a scalar, from its scores of real and of drawn images, each of any shape.
 
     kind: one of `LOSSES`, see the module; "wgan-gp" is without the penalty. Finite, gradient included, for all finite scores;
     ValueError for an unknown kind.
@@ -98,7 +98,7 @@ def critic_accuracy(kind: str, real_scores: Tensor, fake_scores: Tensor) -> Tens
 
 
 class Verdict(NamedTuple):
-    """What a critic says of N images: scores (N,), and with AC-GAN's class head logits (N, classes)."""
+    """A critic says of N images their scores (N,), and with AC-GAN's class head logits (N, classes)."""
 
     scores: Tensor
     logits: Tensor | None

@@ -26,7 +26,7 @@ class BatchNorm1d(nn.BatchNorm1d):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """As `BatchNorm1d`, of (N, C, H, W)."""
+    """Does what `BatchNorm1d` does, to (N, C, H, W)."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and processes() > 1:

@@ -1,4 +1,4 @@
-"""What a model is told of an image: its class, or a vector of attributes."""
+"""A model may be told the class of an image, or a vector of its attributes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Condition(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Of `vector`'s rows."""
+        """Counts the values of a row of `vector`."""
         return self.num_classes or self.attributes
 
     def vector(self, labels: Tensor) -> Tensor:

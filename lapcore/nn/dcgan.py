@@ -16,10 +16,10 @@ from lapcore.nn.condition import Condition
 from lapcore.nn.dense import with_labels
 
 SMALLEST = 6
-"""Largest side of the map that a generator starts from and a critic ends with: 64 pixels halve to 4, as in the paper, 48 to 6."""
+"""A generator starts from, and a critic ends with, a map of at most this side: 64 pixels halve to 4, as in the paper, 48 to 6."""
 
 WIDEST = 8
-"""Times `width` that maps have at most: the paper's 1024 channels at 4x4 for 128 at 32x32."""
+"""Maps have at most so many times `width` channels: the paper's 1024 at 4x4 for 128 at 32x32."""
 
 NORMS = ("batch", "spectral", "none")
 

@@ -13,7 +13,7 @@ from lapcore.nn.adversarial import CriticHead, Verdict
 from lapcore.nn.condition import Condition
 
 DEVIATION = 0.5
-"""Of the pixels of images in [-1, 1]: about that of photographs, and the networks' unit.
+"""Pixels of photographs in [-1, 1] deviate by about this, which is the networks' unit.
 
 Published GANs without norms standardise their images. At the published starting weights and learning rates, networks whose unit
 is the range in place of the deviation learn several times more slowly; a constant serves as well as statistics of the data.

@@ -13,7 +13,7 @@ from lapcore.nn.blocks import full_precision
 from lapcore.nn.condition import Condition, LabelBias
 
 LARGEST_LOG_SCALE = 2.0
-"""Bound of one coupling's log-scale: a code far from all seen in training is not thrown to infinity."""
+"""Bounds one coupling's log-scale, so that a code far from all seen in training is not thrown to infinity."""
 
 
 class Coupling(nn.Module):
@@ -35,7 +35,7 @@ class Coupling(nn.Module):
         return shift, LARGEST_LOG_SCALE * torch.tanh(log_scale / LARGEST_LOG_SCALE)
 
     def forward(self, z: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Towards noise: the result, and the logarithm of the Jacobian's determinant, (N,)."""
+        """Goes towards noise; returns the result and the logarithm of the Jacobian's determinant, (N,)."""
         a, b = z[:, : self.kept], z[:, self.kept :]
         shift, log_scale = self._shift_and_log_scale(a, labels)
         return torch.cat([a, (b - shift) * torch.exp(-log_scale)], 1), -log_scale.sum(1)

@@ -14,7 +14,7 @@ from lapcore.nn.dcgan import SMALLEST, Planes
 from lapcore.nn.dense import DEVIATION
 
 SMALLEST_VALID = 9
-"""Smallest side that a 5x5 convolution and one of stride 2 leave something of without padding."""
+"""Below this side a 5x5 convolution and one of stride 2 leave nothing without padding."""
 
 
 class BandGenerator(nn.Module):

@@ -34,7 +34,7 @@ LARGEST_START = 8
 
 
 class Level(nn.Module):
-    """What the two kinds of level share: a code, which is a vector."""
+    """Both kinds of level have a code, which is a vector."""
 
     typical_logvar: Tensor
 

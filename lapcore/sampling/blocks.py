@@ -26,7 +26,7 @@ Labels = Sequence[int] | Sequence[Sequence[float]] | Tensor
 
 
 class Sampler(Protocol):
-    """What the loop asks of a model; every `lapcore.models.ImageModel` that has `sample` will do."""
+    """The loop asks this of a model; every `lapcore.models.ImageModel` that has `sample` will do."""
 
     config: dict[str, Any]
     num_classes: int | None

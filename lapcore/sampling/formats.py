@@ -27,7 +27,7 @@ def check_format(format: str) -> None:
 
 
 def unfinished(out: Path, seeds: list[int], start: int, format: str) -> list[int]:
-    """Those of a block's seeds whose files are not there."""
+    """Returns those of a block's seeds whose files are not there."""
     if format == "png":
         return [seed for seed in seeds if not (out / f"{file_stem(seed)}.png").exists()]
     return [] if (out / f"{file_stem(start)}.{format}").exists() else seeds

@@ -108,7 +108,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _check_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> bool:
-    """Whether `out` has yet to become the folder of `settings`; raises if it holds anything else."""
+    """Tells whether `out` has yet to become the folder of `settings`; raises if it holds anything else."""
     if out.exists() and not out.is_dir():
         raise LapcoreError(f"{out}: expected a folder for the samples, got a file")
     manifest = out / SAMPLING

@@ -21,7 +21,7 @@ _FORMAT = 2
 
 @dataclass
 class Progress:
-    """Where a run stands: a line of legs, each a stage trained for a number of steps.
+    """Says where a run stands in its line of legs, each a stage trained for a number of steps.
 
     step: of the whole run. leg: how many are finished; leg_step: steps into the next one. batches: taken from the run's line
     of images. seconds: spent training. scalers: of each player, under fp16. best: the "stage", "step" and held-out

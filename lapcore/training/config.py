@@ -1,4 +1,4 @@
-"""How a run is trained."""
+"""The settings say how a run is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training asks of a model and of a data set, and whether the two fit."""
+"""Training asks this of a model and of a data set, and checks here whether the two fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Item = tuple[Tensor, int | Tensor]
 
 
 class Trainable(Protocol):
-    """What training asks of a model, besides being an nn.Module; `lapcore.models.ImageModel` is one."""
+    """Training asks this of a model, besides being an nn.Module; `lapcore.models.ImageModel` is one."""
 
     image_size: int
     channels: int
@@ -64,7 +64,7 @@ def image_shape(model: nn.Module) -> tuple[int, int, int]:
 
 
 def spec_of(dataset: Dataset[Item]) -> Mapping[str, Any]:
-    """What a data set was opened with, for the run's file."""
+    """Returns what a data set was opened with, for the run's file."""
     spec: Mapping[str, Any] = getattr(dataset, "spec", {"images": len(dataset)})  # type: ignore[arg-type]
     return spec
 

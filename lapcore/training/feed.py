@@ -68,7 +68,7 @@ class Feed:
         return [self._batch(*next(read), places) for places in self._places(0)]
 
     def indices(self, batch: int) -> list[Tensor]:
-        """Which images each part of a batch is made of."""
+        """Returns which images each part of a batch is made of."""
         return [order.images_at(self._config.seed, places, self._count) for places in self._places(batch)]
 
     def _places(self, batch: int) -> tuple[Tensor, ...]:

@@ -21,12 +21,12 @@ def check_free(out: Path) -> None:
 
 
 def _passing(name: str) -> bool:
-    """What a run that was killed before its first file leaves."""
+    """Tells whether an entry is what a run leaves that was killed before its first file."""
     return name == LOCK or name.startswith(TEMPORARY)
 
 
 def newest_checkpoint(out: Path) -> Path | None:
-    """None when the run was killed before its first checkpoint, that of step 0."""
+    """Returns None when the run was killed before its first checkpoint, that of step 0."""
     found = checkpoints(out / "checkpoints")
     log = out / "log.jsonl"
     if not found and log.exists() and log.stat().st_size:

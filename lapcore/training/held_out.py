@@ -1,4 +1,4 @@
-"""Images that are held out, and a model's loss on them."""
+"""Images are held out here, and a model's loss on them is measured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Part(Dataset[Item]):
 
 
 class Data(NamedTuple):
-    """What is trained on, what is held out, if anything, and how to say so in the run's file."""
+    """Holds what is trained on, what is held out, if anything, and how the run's file says so."""
 
     training: Dataset[Item]
     held_out: Dataset[Item] | None = None
@@ -53,7 +53,7 @@ def held_out_of(dataset: Dataset[Item], validation: Dataset[Item] | float | None
 
 
 def split(dataset: Dataset[Item], fraction: float, seed: int) -> tuple[Part, Part]:
-    """What is trained on and what is held out: `fraction` of the pictures, chosen by seed; crops of one stay together.
+    """Parts what is trained on from what is held out, `fraction` of the pictures, chosen by seed; crops of one stay together.
 
     ValueError unless both have a picture.
     """

@@ -52,7 +52,7 @@ class Learner:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def logged(self, name: str) -> str:
-        """What the log calls a scalar of the player's loss."""
+        """Returns the log's name for a scalar of the player's loss."""
         return name if self._alone else f"{self.player.name}_{name}"
 
     def turn(self, parts: Sequence[Batch], step: int, steps: int) -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ def train(
 
 @dataclasses.dataclass
 class _Point:
-    """Where a run begins or goes on: its settings, whether they are to be written, and a checkpoint's content."""
+    """Says where a run begins or goes on: its settings, whether they are to be written, and a checkpoint's content."""
 
     run: RunConfig
     progress: Progress
@@ -197,9 +197,9 @@ def _feed(model: nn.Module, dataset: Dataset[Item], run: RunConfig, accelerator:
 
 
 def _trials(model: nn.Module, feed: Feed, run: RunConfig, progress: Progress, accelerator: Any) -> dict[str, float]:
-    """How long steps of the stages to come take, if there is more than one to compare.
+    """Measures how long steps of the stages to come take, if there is more than one to compare.
 
-    And whether the model takes parts of one image, which few can learn from.
+    It also finds out whether the model takes parts of one image, which few can learn from.
     """
     stages = list(dict.fromkeys(leg.stage for leg in run.legs[progress.leg :] if leg.steps))
     single = run.train.batch_size == accelerator.num_processes * run.train.accumulate

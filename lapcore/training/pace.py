@@ -1,4 +1,4 @@
-"""How long a run has to go: each stage at its own pace."""
+"""Estimates how long a run has to go, each stage at its own pace."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pace:
         self._seen: dict[str, float] = {}
 
     def left(self, leg: int, leg_step: int, seconds_per_step: float) -> float:
-        """After step `leg_step` of leg number `leg`, of which the last ones took so long each."""
+        """Returns the seconds left after step `leg_step` of leg number `leg`, of which the last ones took so long each."""
         here = self._legs[leg]
         self._seen[here.stage] = seconds_per_step
         to_come = sum(later.steps * self._of(later.stage, here.stage) for later in self._legs[leg + 1 :])

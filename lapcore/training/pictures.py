@@ -1,4 +1,4 @@
-"""What a model looks like on the way: pictures for TensorBoard."""
+"""Pictures for TensorBoard show what a model makes on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run is made of, and its file."""
+"""A training run is made of legs and settings, which its file keeps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunConfig:
         return [Leg(*pair) for pair in zip(self.stages, self.train.steps_of(self.stages), strict=True)]
 
     def known_to_models(self) -> dict[str, Any]:
-        """What a checkpoint tells `lapcore.models.load_model` of the run."""
+        """Returns what a checkpoint tells `lapcore.models.load_model` of the run."""
         return {"model": self.model, "options": self.options, "legs": self.legs}
 
     def with_legs(self, legs: Sequence[Leg]) -> RunConfig:
@@ -52,7 +52,7 @@ class RunConfig:
         return dataclasses.replace(self, stages=[leg.stage for leg in legs], train=train)
 
     def steps_again(self, stages: Sequence[str]) -> list[int]:
-        """For each stage as many steps as in its last leg; for one without, as in the run's last leg."""
+        """Returns for each stage as many steps as its last leg has, or for one without, as the run's last leg."""
         last = {leg.stage: leg.steps for leg in self.legs}
         return [last.get(stage, self.legs[-1].steps) for stage in stages]
 
@@ -86,7 +86,7 @@ class RunConfig:
 
 
 def differences(first: RunConfig, second: RunConfig, here: str, there: str) -> str:
-    """What the settings that make a run what it is are, where they differ; stages, steps and where the data lies do not count."""
+    """Lists the settings that make a run what it is where they differ; stages, steps and the place of the data do not count."""
     one, other = _flat(first), _flat(second)
     names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     return "; ".join(f"{name}: {one.get(name)!r} {here}, {other.get(name)!r} {there}" for name in names)
@@ -132,7 +132,7 @@ def _words(legs: Sequence[Leg]) -> str:
 
 
 def resume_command(model: str, out: Path) -> str:
-    """What to type to go on with a run."""
+    """Returns what to type to go on with a run."""
     if model not in MODELS:
         return "train(..., resume=True)"
     folder = str(out) if not str(out).startswith("-") else f"./{out}"

@@ -32,7 +32,7 @@ from lapcore.training.talk import Legend
 
 @dataclass
 class Run:
-    """What all legs of a run share."""
+    """All legs of a run share this."""
 
     model: nn.Module
     dataset: Dataset[Item]
@@ -207,7 +207,7 @@ class Stage:
             self.whole.log.flush()
 
     def _stopped(self, number: int) -> Stopped:
-        """What to tell of a run that a signal ended, after its checkpoint."""
+        """Says what is kept of a run that a signal ended, and how to go on."""
         kept = f"step {self.progress.step} of {self.whole.steps} (stage {self.name}) is kept in {self.whole.out}"
         command = resume_command(self.whole.settings.model, self.whole.out)
         return Stopped(f"stopped by {signal.Signals(number).name}: {kept}; go on with: {command}", number)

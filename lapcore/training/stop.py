@@ -53,7 +53,7 @@ class Stopping:
             os.kill(os.getpid(), number)
 
     def number(self, accelerator: Any) -> int:
-        """Of a signal that any of the processes has received, on which all agree; 0 for none."""
+        """Returns the number of a signal that any of the processes has received, on which all agree; 0 for none."""
         if accelerator.num_processes == 1:
             return self._received
         received = torch.tensor(self._received, device=accelerator.device)

@@ -1,4 +1,4 @@
-"""What a run says of itself before its first step."""
+"""A run says this of itself before its first step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def opening(model: nn.Module, data: Data, run: RunConfig, out: Path, accelerator
 
 
 class Legend:
-    """What the names in the log mean, told when they first come up: by the model's own `terms`."""
+    """Tells what the names in the log mean when they first come up, in the words of the model's `terms`."""
 
     def __init__(self, model: nn.Module) -> None:
         common = {
@@ -43,7 +43,7 @@ class Legend:
         self._told: set[str] = set()
 
     def lines(self, names: Iterable[str], players: Iterable[str]) -> Iterator[str]:
-        """For names that begin with their player's, where there are several, or end in a level's number."""
+        """Finds the words for a name that begins with its player's, where there are several, or ends in a level's number."""
         for name in names:
             plain = next((name.removeprefix(f"{player}_") for player in players if name.startswith(f"{player}_")), name)
             term = plain if plain in self._terms else plain.rstrip("0123456789")
