@@ -84,7 +84,7 @@ def test_samples_decode_draws_of_the_labels_prior(options: dict[str, Any]) -> No
         moments = model.prior(model.condition.vector(labels))
         logvar = torch.from_numpy(shared.bounded(numpy(moments[:, 6:]), *CODE_LOGVAR)).float()
         codes = moments[:, :6] + (logvar / 2).exp() * codes
-    torch.testing.assert_close(model.sample(seeds, labels), model.decode(codes, labels), rtol=0, atol=1e-4)
+    torch.testing.assert_close(model.sample(seeds, labels), model.decode(codes, labels), **shared.CLOSE)
 
 
 @pytest.mark.parametrize("options", [{}, {"prior": "standard"}, {"attributes": NAMES}])
