@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lapcore.cli import arguments as types
 from lapcore.cli.console import Advance, progress, table
-from lapcore.cli.eval_samples import DISTANCES, ON_FEATURES, PARZEN, SAMPLED, Samples
+from lapcore.cli.eval_samples import PARZEN, SAMPLED, Samples
 from lapcore.cli.images import add_reading, batches, open_data
 from lapcore.cli.output import check_new_file, write_text
 from lapcore.errors import DataError, LapcoreError
+from lapcore.metrics.samples import DISTANCES, ON_FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lapcore.cli.console import Advance, progress
+from lapcore.metrics.samples import DISTANCES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from lapcore.metrics import FeatureNetwork
 
 PARZEN = ("parzen", "multiscale")
-ON_FEATURES = ("kid", "prdc", "frechet")
-DISTANCES = ("swd", *ON_FEATURES)
 SAMPLED = (*PARZEN, *DISTANCES)
 
 Results = dict[str, dict[str, Any]]

@@ -86,7 +86,7 @@ def _attributes(options: Any, model_class: Any, model_options: Mapping[str, Any]
     if options.attributes is None:
         return model_options.get("attributes")
     if "attributes" not in model_options:
-        raise LapcoreError(f"--attributes: a {model_class.name} takes none")
+        raise LapcoreError(f"--attributes: {types.with_article(model_class.name)} takes none")
     return [name.strip() for name in options.attributes.split(",")]
 
 

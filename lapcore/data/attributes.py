@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lapcore.errors import DataError
 
 TABLE = "attributes.csv"
-_FILE = "file"
+FILE = "file"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def vectors(table: Table, asked: Sequence[str]) -> tuple[tuple[str, ...], NDArra
     columns: list[NDArray[np.float32]] = []
     for name in asked:
         column, _, word = (name, "", "") if name in header else name.partition("=")
-        if column == _FILE or column not in header:
-            known = ", ".join(column for column in header if column != _FILE)
+        if column == FILE or column not in header:
+            known = ", ".join(column for column in header if column != FILE)
             raise DataError(f"{table.name}: no column {column!r} for attribute {name!r}; its columns are {known}")
         found = _column(table, column, [row[header.index(column)] for row in rows], word)
         names += found
@@ -73,8 +73,8 @@ def _rows(table: Table) -> tuple[list[str], list[list[str]]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table.name}: not a readable table: {error}") from error
     header, rows = (lines[0], lines[1:]) if lines else ([], [])
-    if _FILE not in header or len(set(header)) != len(header):
-        raise DataError(f"{table.name}: expected a first line of names that differ, {_FILE!r} among them, got {header}")
+    if FILE not in header or len(set(header)) != len(header):
+        raise DataError(f"{table.name}: expected a first line of names that differ, {FILE!r} among them, got {header}")
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise DataError(f"{table.name}, row {number}: expected {len(header)} values, got {len(row)}")
@@ -83,7 +83,7 @@ def _rows(table: Table) -> tuple[list[str], list[list[str]]]:
 
 def _order(table: Table, header: list[str], rows: list[list[str]]) -> list[int]:
     """The row of each picture; rows without a picture are passed over."""
-    at = header.index(_FILE)
+    at = header.index(FILE)
     places: dict[str, int] = {}
     for number, row in enumerate(rows):
         name = str(PurePosixPath(row[at]))

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lapcore.data.attributes import FILE, TABLE
 from lapcore.data.files import atomic_file
 from lapcore.errors import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-TABLE = "attributes.csv"
 YES_NO = ("glasses", "sunglasses", "beard", "moustache", "lipstick")
 WORDS = ("hair", "hair_color", "mouth", "eyes", "eyebrows", "skin", "clothes", "clothes_color")
 COLUMNS = (*YES_NO, *WORDS)
@@ -223,9 +223,9 @@ def _draw(folder: Path, indices: range, size: int, seed: int) -> int:
 
 def _write_table(path: Path, count: int, seed: int) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["file", *COLUMNS], lineterminator="\n")
+    writer = csv.DictWriter(text, [FILE, *COLUMNS], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({"file": _file_name(index)} | attributes(index, seed) for index in range(count))
+    writer.writerows({FILE: _file_name(index)} | attributes(index, seed) for index in range(count))
     with atomic_file(path) as file:
         file.write(text.getvalue().encode())
 
