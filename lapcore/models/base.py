@@ -20,7 +20,7 @@ from lapcore.nn.condition import Condition
 
 P = ParamSpec("P")
 M = TypeVar("M", bound="ImageModel")
-T = TypeVar("T", int, float)
+T = TypeVar("T", bool, int, float)
 
 
 def inference(method: Callable[Concatenate[M, P], Tensor]) -> Callable[Concatenate[M, P], Tensor]:
@@ -55,9 +55,9 @@ class Player:
     Attributes:
         name: by which logs, settings and `ImageModel.loss` know it.
         modules: whose parameters it moves, and no others.
-        optimizer: "adamw" with `betas`, or "sgd" with `momentum`.
+        optimizer: "adamw" with `betas`, or "sgd" with `momentum`, which changes linearly over the stage to `final_momentum`.
         lr: peak learning rate; `warmup` steps of linear rise, then `schedule`: "constant", or "cosine" or "linear" down to 0 at the
-            stage's end.
+            stage's end. lr_decay: divides it by 1 + lr_decay t at step t.
         grad_clip: largest norm of the gradient; 0 for no limit.
         turns: its steps in each step of the stage, each on images of its own.
         averaged: whether the moving average of its weights is what the stage hands on.
@@ -70,8 +70,10 @@ class Player:
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.0
+    final_momentum: float | None = None
     warmup: int = 100
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    lr_decay: float = 0.0
     grad_clip: float = 1.0
     turns: int = 1
     averaged: bool = True

@@ -31,7 +31,7 @@ class TrainConfig:
         schedule: what it does then: "constant", or "cosine" or "linear" down to 0 at the stage's end.
         grad_clip: largest norm of the gradient; 0 for no limit.
         players: settings of single players by name, which go before those for all: {critic: {lr: 0.0004, turns: 2}}. Any of
-            optimizer, lr, betas, momentum, warmup, schedule, grad_clip, turns and averaged.
+            optimizer, lr, betas, momentum, final_momentum, warmup, schedule, lr_decay, grad_clip, turns and averaged.
         weight_decay: of the optimisers, on tensors of two or more dimensions.
         ema: decay of the exponential moving average of the weights, which is what a stage hands on; 0 for none. It is
             min(ema, (1 + t) / (10 + t)) at step t of a stage. Buffers (batch-norm statistics) are taken as they are.
@@ -145,13 +145,19 @@ def _are_betas(value: object) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(_is_number(b) and 0 <= b < 1 for b in value)
 
 
+def _is_momentum(value: object) -> bool:
+    return isinstance(value, int | float) and _is_number(value) and 0 <= value < 1
+
+
 _PLAYER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer": (lambda value: value in ("adamw", "sgd"), "adamw or sgd"),
     "lr": (lambda value: _is_number(value) and value > 0, "a number above 0"),
     "betas": (_are_betas, "two numbers in [0, 1)"),
-    "momentum": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "momentum": (_is_momentum, "a number from 0 to below 1"),
+    "final_momentum": (lambda value: value is None or _is_momentum(value), "a number from 0 to below 1, or null"),
     "warmup": (lambda value: _is_int(value) and value >= 0, "an integer from 0"),
     "schedule": (lambda value: value in get_args(Schedule), " or ".join(get_args(Schedule))),
+    "lr_decay": (lambda value: _is_number(value) and value >= 0, "a number from 0"),
     "grad_clip": (lambda value: _is_number(value) and value >= 0, "a number from 0"),
     "turns": (lambda value: _is_int(value) and value >= 1, "an integer from 1"),
     "averaged": (lambda value: isinstance(value, bool), "true or false"),

@@ -59,6 +59,8 @@ class Learner:
         """One step of the optimiser, in step `step` (from 0) of the stage's `steps`; returns scalars for the log."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(self.player, step, steps)
+            if self.player.optimizer == "sgd":
+                group["momentum"] = momentum_at(self.player, step, steps)
         means = self.gradients(parts)
         self._share_gradients()
         plays = self.player.plays is None or self.player.plays(self._everywhere(means))
@@ -142,7 +144,13 @@ def lr_at(player: Player, step: int, steps: int) -> float:
     rise = min(1.0, (step + 1) / player.warmup) if player.warmup else 1.0
     done = step / steps
     fall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[player.schedule]
-    return player.lr * rise * fall
+    return player.lr * rise * fall / (1 + player.lr_decay * step)
+
+
+def momentum_at(player: Player, step: int, steps: int) -> float:
+    """The momentum of step `step` (from 0) of a stage of `steps`."""
+    last = player.momentum if player.final_momentum is None else player.final_momentum
+    return player.momentum + (last - player.momentum) * step / max(steps - 1, 1)
 
 
 def _optimizer(player: Player, parameters: Mapping[str, Tensor], weight_decay: float) -> torch.optim.Optimizer:

@@ -73,6 +73,7 @@ def test_the_published_optimisers() -> None:
         assert (critic.name, generator.name) == ("critic", "generator")
         for player in (critic, generator):
             assert (player.optimizer, player.lr, player.momentum, player.turns) == ("sgd", lr, 0.5, 1)
+            assert (player.final_momentum, player.lr_decay) == (0.7, 4e-6)
         assert (critic.averaged, generator.averaged) == (False, True)
     critic, generator = small(loss="wgan-gp").players("all")
     assert (critic.optimizer, critic.lr, critic.betas) == ("adamw", 1e-4, (0.0, 0.9))

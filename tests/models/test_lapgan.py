@@ -228,6 +228,7 @@ def test_training() -> None:
         for player in (critic, generator):
             assert (player.optimizer, player.lr, player.turns, player.grad_clip) == (optimizer, lr, 1, 0.0)
         assert critic.momentum == (0.5 if networks == "paper" else 0.0)
+        assert critic.final_momentum == (0.8 if networks == "paper" else None)
         assert (critic.averaged, generator.averaged) == (False, True)
     model = small(loss="wgan-gp")
     critic, generator = model.players("level0")

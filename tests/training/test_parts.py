@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from lapcore.errors import CheckpointError
 from lapcore.models.base import Player
 from lapcore.training import RunConfig, TrainConfig, order
 from lapcore.training.ema import EMA
-from lapcore.training.learner import lr_at
+from lapcore.training.feed import Batch
+from lapcore.training.learner import Learner, lr_at, momentum_at
 
 
 @given(count=st.integers(1, 40), batch=st.integers(1, 60), seed=st.integers(0, 2**63 - 1))
@@ -81,6 +84,54 @@ def test_schedule() -> None:
     flat = dataclasses.replace(player, warmup=0, schedule="constant")
     line = dataclasses.replace(player, warmup=0, schedule="linear")
     assert lr_at(flat, 999, 1000) == 2.0 and lr_at(line, 250, 1000) == pytest.approx(1.5)
+    slower = dataclasses.replace(flat, lr_decay=0.01)
+    assert [lr_at(slower, step, 1000) for step in (0, 100, 300)] == pytest.approx([2.0, 1.0, 0.5])
+
+
+def test_momentum_changes_over_a_stage() -> None:
+    player = Player("critic", (), optimizer="sgd", momentum=0.5, final_momentum=0.8)
+    assert [momentum_at(player, step, 4) for step in range(4)] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    assert momentum_at(player, 0, 1) == 0.5
+    assert momentum_at(dataclasses.replace(player, final_momentum=None), 3, 4) == 0.5
+
+
+class Slope(nn.Module):
+    """A loss of gradient 1 everywhere."""
+
+    num_classes: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+
+    def loss(self, *_: object, **__: object) -> dict[str, Tensor]:
+        return {"loss": self.w.sum()}
+
+
+def test_sgd_moves_by_the_momentum_and_rate_of_its_step() -> None:
+    """v' = m_t v + 1, w' = w - lr_t v'."""
+    model = Slope()
+    player = Player(
+        "model",
+        (model,),
+        "sgd",
+        lr=0.1,
+        momentum=0.5,
+        final_momentum=0.8,
+        warmup=0,
+        schedule="constant",
+        lr_decay=0.5,
+        grad_clip=0.0,
+    )
+    accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=1, autocast=contextlib.nullcontext)
+    learner = Learner(player, model, "all", [model.w], TrainConfig(), accelerator, alone=True)
+    batch = Batch(torch.zeros(1, 1, 1, 1), torch.zeros(1), torch.zeros(1))
+    w, v = 1.0, 0.0
+    for step in range(4):
+        learner.turn([batch], step, 4)
+        v = (0.5 + 0.1 * step) * v + 1
+        w -= 0.1 / (1 + 0.5 * step) * v
+    assert model.w.item() == pytest.approx(w, abs=1e-6)
 
 
 def test_settings_of_players() -> None:
@@ -123,6 +174,8 @@ def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:
         {"turns": 1.5},
         {"optimizer": "lion"},
         {"momentum": 1},
+        {"final_momentum": 1.5},
+        {"lr_decay": -1e-6},
         {"averaged": 1},
         {"betas": [1, 0]},
     ],
