@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lapcore.models.autoregressive import CategoricalModel
-from lapcore.models.pixelcnn import pointwise
-from lapcore.nn.masked import Embed, GatedMaskedConv2d
+from lapcore.nn.gated_pixelcnn import GatedNetwork
+from lapcore.nn.masked import Embed
 
 
 class GatedPixelCNN(CategoricalModel):
@@ -39,34 +38,14 @@ class GatedPixelCNN(CategoricalModel):
     name = "gated_pixelcnn"
 
     def _network_of(self, hidden: int, layers: int, head: int, embedding: int | None) -> tuple[nn.Module, list[int]]:
-        labelled = self.num_classes is not None
-        network = Network(self.channels, hidden, layers, self.levels, head, embedding, labelled)
+        network = GatedNetwork(
+            self.channels,
+            hidden,
+            layers,
+            head,
+            self.channels * self.levels,
+            color_groups=self.channels,
+            embed=None if embedding is None else Embed(self.channels, self.levels, embedding),
+            conditioned=self.num_classes is not None,
+        )
         return network, [2 * hidden] * (2 * layers)
-
-
-class Network(nn.Module):
-    """Image (N, C, H, W) -> logits (N, C * levels, H, W); with classes, two vectors (N, 2 hidden) for each layer, of its
-    vertical and of its horizontal gate."""
-
-    def __init__(
-        self, channels: int, hidden: int, layers: int, levels: int, head: int, embedding: int | None, labelled: bool
-    ) -> None:
-        super().__init__()
-        self.labelled = labelled
-        self.embed = None if embedding is None else Embed(channels, levels, embedding)
-        first = GatedMaskedConv2d(channels * (embedding or 1), hidden, 7, first=True, color_groups=channels)
-        others = [GatedMaskedConv2d(hidden, hidden, 3, color_groups=channels) for _ in range(layers - 1)]
-        self.layers = nn.ModuleList([first, *others])
-        self.head = pointwise(hidden, head, channels)
-        self.logits = pointwise(head, channels * levels, channels)
-
-    def forward(self, image: Tensor, *conditions: Tensor) -> Tensor:
-        v = h = image if self.embed is None else self.embed(image)
-        skips = []
-        for k, layer in enumerate(self.layers):
-            of_class = (conditions[2 * k], conditions[2 * k + 1]) if self.labelled else ()
-            v, h, skip = layer(v, h, *of_class)
-            skips.append(skip)
-        total = sum(skips, start=h)
-        logits: Tensor = self.logits(torch.relu(self.head(torch.relu(total))))
-        return logits

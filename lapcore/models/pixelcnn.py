@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lapcore.models.autoregressive import CategoricalModel
-from lapcore.nn.masked import Embed, MaskedConv2d
+from lapcore.nn.masked import Embed, MaskedConv2d, pointwise
 
 
 class PixelCNN(CategoricalModel):
@@ -78,8 +78,3 @@ class Block(nn.Module):
         y: Tensor = self.middle(torch.relu(self.reduce(torch.relu(x))), condition)
         y = self.expand(torch.relu(y))
         return x + y
-
-
-def pointwise(in_channels: int, out_channels: int, color_groups: int) -> MaskedConv2d:
-    """A 1x1 convolution of mask B: every colour sees itself and those before it."""
-    return MaskedConv2d(in_channels, out_channels, 1, mask="B", color_groups=color_groups)

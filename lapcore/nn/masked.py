@@ -142,6 +142,11 @@ class MaskedConv2d(nn.Module):
         return words
 
 
+def pointwise(in_channels: int, out_channels: int, color_groups: int) -> MaskedConv2d:
+    """A 1x1 convolution of mask B: every colour sees itself and those before it."""
+    return MaskedConv2d(in_channels, out_channels, 1, mask="B", color_groups=color_groups)
+
+
 def _autocast(x: Tensor, *others: Tensor | None) -> Sequence[Any]:
     """In the dtype that autocast, if on, gives to convolutions; as there, float64 stays."""
     tensors = x, *others
