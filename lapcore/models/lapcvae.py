@@ -18,18 +18,27 @@ from lapcore.models.base import (
     positive,
 )
 from lapcore.models.editing import EditableModel
+from lapcore.nn.autoregressive_prior import MIXTURES
 from lapcore.nn.blocks import Moments, halvings
 from lapcore.nn.levels import BandLevel, CoarsestLevel, Level
+from lapcore.nn.pixel_likelihood import PixelLikelihood
 from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.pyramid import gaussian_pyramid, laplacian_pyramid, pyr_up
 
-PRIOR, POSTERIOR = 0, 1
+PRIOR, CHOICE, POSTERIOR, PIXELS = range(4)
+"""Kinds of noise: of codes from their prior, of the choice of its Gaussians, of codes from their posterior, and of pixels."""
 
 
 def noise_stream(level: int, kind: int) -> int:
     """A stream of noise for each level and kind, so that one seed serves all."""
-    return 2 * level + kind
+    return 4 * level + kind
+
+
+def pixel_seeds(seeds: Tensor, level: int) -> Tensor:
+    """Seeds (N,) that the pixels of a level are drawn with."""
+    high, low = random.bits((len(seeds), 2), seeds, stream=noise_stream(level, PIXELS)).long().unbind(1)
+    return (high << 32) | (low & 0xFFFFFFFF)
 
 
 Features = Callable[[Tensor], Tensor]
@@ -41,6 +50,7 @@ class Terms(NamedTuple):
     nll: Tensor
     kl: Tensor
     mse: Tensor
+    guide: Tensor | None
     perceptual: Tensor | None
 
 
@@ -60,32 +70,45 @@ class LapCVAE(EditableModel):
 
     Ours, where the source is silent: p_k sees, beside the codes, the image that the coarser ones decode to, a function of them
     alone; log-variances are bounded (`lapcore.nn.blocks`, `lapcore.nn.levels`). Ours, where it says N(0, I): p(z_K) is learned
-    with the level, a flow from N(0, I) (`lapcore.nn.flow`), in KL[q_K || p(z_K)] by one draw of z_K. The codes of a VAE that
+    with the level, a mixture of Gaussians for each value given those before it (`lapcore.nn.autoregressive_prior`), in
+    KL[q_K || p(z_K)] by one draw of z_K. The codes of a VAE that
     reconstructs well are not N(0, I) over the data, and what is drawn between them looks like nothing.
 
-    Noise is a function of (seed, level, kind: prior or posterior) and place alone.
+    Levels of `pixelcnn` have the likelihood of a PixelVAE, whose pixels see those before them,
+
+        p_k(h_k | z_k, ..., z_K) = prod_t p(h_{k,t} | h_{k,1}, ..., h_{k,t-1}, m_k),   m_k = m_k(z_k, ..., z_K)
+
+    (`lapcore.nn.pixel_likelihood`); m_k, what the codes decode to, is made a picture by a Gaussian beside it: L_k has
+    `pixelcnn_guide` times -log N(h_k; m_k, v_k) in it. The smaller the guide, the less of the band the codes hold, and the more of
+    it is drawn pixel by pixel.
+
+    Noise is a function of (seed, level, kind: prior, posterior or pixels) and place alone.
 
     Args:
         image_size, channels: of the images, square; any size.
         levels: K, the number of band-passes; x_K is about image_size / 2^K. The coarsest image has to show what there is to know
             of the picture as a whole: 8 to 16 pixels on a side do.
-        num_classes: of the labels, which reach all encoders and decoders and the flow; None for a model without.
+        num_classes: of the labels, which reach all encoders and decoders and p(z_K); None for a model without.
         attributes: names of the values of a vector, which is then an image's label, (N, len(attributes)); None for a model
             without.
         latent: length of the coarsest code.
         band_latent: length of the finer codes; one number, or K from the finest level on.
         widths: channels of the coarsest encoder's convolutions, mirrored in its decoder.
-        hidden: units of the coarsest encoder's hidden layer, and twice those of the flow's.
+        hidden: units of the hidden layers of the coarsest encoder and of p(z_K).
         band_width: channels of the finer levels at half size, twice that at quarter size; one number or K.
         band_hidden: units of the finer encoders' and prior networks' hidden layer; one number or K.
-        prior_layers: couplings of the flow that is p(z_K); 0 for N(0, I).
-        linear: also linear maps between x_K and z_K, which start as cosine transforms: the networks have only to learn what these
-            lack, and reconstruct as well after a quarter of the steps.
+        prior_layers: hidden layers of the network that is p(z_K); 0 for N(0, I).
+        linear: also linear maps between h_k and z_k, x_K and z_K, beside the networks, which have only to learn what these lack:
+            reconstructions are as good after a fraction of the steps. They have 2 C H_k W_k weights for each value of a code.
+            One, or K + 1 from the finest level on.
         variance: of the decoded pixels: "pixel" - predicted for each, "channel" - one learned number per channel and level, or
             a fixed number.
         kl_weight: the lambda_k; one number, or K + 1 from the finest level on.
+        pixelcnn: levels k whose likelihood is a PixelCNN; of images of 3 channels or 1.
+        pixelcnn_hidden, pixelcnn_layers: maps and layers of their PixelCNNs.
+        pixelcnn_guide: see above.
         training: "greedy" - a stage per level, coarse to fine, earlier levels frozen; "joint" - all at once; "greedy+joint" - one
-            after the other.
+            after the other. At last, a learned p(z_K) goes on learning by itself in a stage of its own, of quick steps.
 
     Raises ValueError for settings out of range.
     """
@@ -96,6 +119,7 @@ class LapCVAE(EditableModel):
         "nll": "-log p(h_k | z_k, ...) of the level whose number follows, nats per image",
         "kl": "KL[q(z_k) || p(z_k)] of that level, nats per image",
         "mse": "mean squared error of that level's band, values in [-1, 1]",
+        "guide": "-log N(h_k; m_k, v_k) of a level whose likelihood is a PixelCNN, nats per image, unweighted",
         "perceptual": "weighted distance of features, which the loss has in it",
     }
 
@@ -113,15 +137,20 @@ class LapCVAE(EditableModel):
         hidden: int = 512,
         band_width: int | Sequence[int] = 32,
         band_hidden: int | Sequence[int] = 256,
-        prior_layers: int = 8,
-        linear: bool = True,
+        prior_layers: int = 3,
+        linear: bool | Sequence[bool] = True,
         variance: str | float = "channel",
         kl_weight: float | Sequence[float] = 1.0,
+        pixelcnn: Sequence[int] = (),
+        pixelcnn_hidden: int = 32,
+        pixelcnn_layers: int = 6,
+        pixelcnn_guide: float = 0.1,
         training: str = "greedy",
     ) -> None:
         super().__init__({key: value for key, value in locals().items() if key not in ("self", "__class__")})
         positive(levels=levels, latent=latent, band_latent=band_latent, widths=widths, hidden=hidden)
         positive(band_width=band_width, band_hidden=band_hidden)
+        positive(pixelcnn_hidden=pixelcnn_hidden, pixelcnn_layers=pixelcnn_layers)
         check_variance(variance)
         if not isinstance(prior_layers, int) or isinstance(prior_layers, bool) or prior_layers < 0:
             raise ValueError(f"prior_layers: expected an integer from 0, got {prior_layers!r}")
@@ -129,6 +158,8 @@ class LapCVAE(EditableModel):
             raise ValueError(f"levels: expected at most log2 of image_size {image_size}, got {levels}")
         if training not in ("greedy", "joint", "greedy+joint"):
             raise ValueError(f'training: expected "greedy", "joint" or "greedy+joint", got {training!r}')
+        linears = per_level("linear", linear, levels + 1)
+        self._check_pixelcnn(pixelcnn, levels, pixelcnn_guide)
         latents = [*per_level("band_latent", band_latent, levels), latent]
         band_widths = per_level("band_width", band_width, levels)
         band_hiddens = per_level("band_hidden", band_hidden, levels)
@@ -137,6 +168,13 @@ class LapCVAE(EditableModel):
         self.training_order = training
         self.sizes = halvings((image_size, image_size), levels)
         self.top = levels
+        self.guide = pixelcnn_guide
+        pixels = [
+            PixelLikelihood(channels, size, pixelcnn_hidden, pixelcnn_layers, bound=1 if k == levels else 2)
+            if k in pixelcnn
+            else None
+            for k, size in enumerate(self.sizes)
+        ]
         self.perception: tuple[Features, float] | None = None
         bands = [
             BandLevel(
@@ -148,13 +186,32 @@ class LapCVAE(EditableModel):
                 latents[k + 1 :],
                 self.condition,
                 variance,
+                linears[k],
+                pixels[k],
             )
             for k in range(levels)
         ]
         self.bands = nn.ModuleList(bands)
         self.coarsest = CoarsestLevel(
-            channels, self.sizes[-1], widths, hidden, latent, prior_layers, self.condition, variance, linear
+            channels,
+            self.sizes[-1],
+            widths,
+            hidden,
+            latent,
+            prior_layers,
+            self.condition,
+            variance,
+            linears[-1],
+            pixels[-1],
         )
+
+    def _check_pixelcnn(self, pixelcnn: Sequence[int], levels: int, guide: float) -> None:
+        if not all(isinstance(k, int) and 0 <= k <= levels for k in pixelcnn):
+            raise ValueError(f"pixelcnn: expected numbers of levels, 0 to {levels}, got {pixelcnn!r}")
+        if pixelcnn and self.channels not in (1, 3):
+            raise ValueError(f"channels: expected 3 or 1 where a level's likelihood is a PixelCNN, got {self.channels}")
+        if not 0 < guide < math.inf:
+            raise ValueError(f"pixelcnn_guide: expected a number above 0, got {guide!r}")
 
     def perceive(self, features: Features | None, weight: float = 1.0) -> None:
         """Adds a perceptual loss to every level: `weight` times mean((phi(x_k) - phi(y_k))^2), y_k what the level decodes to.
@@ -168,38 +225,56 @@ class LapCVAE(EditableModel):
         self.perception = None if features is None else (features, weight)
 
     def training_stages(self) -> tuple[str, ...]:
-        """The names "level{K}", ..., "level0" and "joint", as `training` says."""
+        """The names "level{K}", ..., "level0" and "joint", as `training` says, and at last "prior", where it is learned."""
         greedy = tuple(f"level{k}" for k in reversed(range(self.top + 1)))
-        return {"greedy": greedy, "joint": ("joint",), "greedy+joint": (*greedy, "joint")}[self.training_order]
+        stages = {"greedy": greedy, "joint": ("joint",), "greedy+joint": (*greedy, "joint")}[self.training_order]
+        return stages if self.coarsest.prior.layers == 0 else (*stages, "prior")
 
-    def _stage_modules(self) -> Mapping[str, Sequence[Level]]:
+    def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
         levels = [self._level(k) for k in range(self.top + 1)]
-        return {f"level{k}": [level] for k, level in enumerate(levels)} | {"joint": levels}
+        own: dict[str, Sequence[nn.Module]] = {f"level{k}": [level] for k, level in enumerate(levels)}
+        return own | {"joint": levels, "prior": [self.coarsest.prior]}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", the sum of these.
+        """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", the sum of these; of stage
+        "prior" KL[q_K || p(z_K)] in nats per value of a code, whose codes no longer move.
 
         So levels count alike, where in the sum of L_k the finest, with most values, would have the coarse codes serve it
         alone. In "joint", finer decoders move coarser codes, prior networks do not.
         And for each of the stage's levels k: "nll{k}" and "kl{k}", nats per image, "mse{k}" of the band in [-1, 1] units, and with
         `perceive` "perceptual{k}", which the loss has in it. stage:
-        "level0", ..., "level{K}" or "joint"; None takes the one `set_stage` chose, else "joint". Coarser levels than
+        "level0", ..., "level{K}", "joint" or "prior"; None takes the one `set_stage` chose, else "joint". Coarser levels than
         the stage's get no gradient. Noise: see `ImageModel.loss`.
         """
         self._check_batch(images, labels, seeds)
         stage = self._stage(stage or self.stage or "joint")
+        if stage == "prior":
+            return self._prior_loss(images, labels, seeds)
         finest, coarsest = (0, self.top) if stage == "joint" else (int(stage[5:]), int(stage[5:]))
         terms = self._terms(images, labels, seeds, finest, coarsest)
         values = {k: self.channels * self.sizes[k][0] ** 2 for k in terms}
-        parts = [(term.nll + self.kl_weights[k] * term.kl).mean() / values[k] for k, term in terms.items()]
+        parts = [self._weighted(k, term).mean() / values[k] for k, term in terms.items()]
         perceptual = [term.perceptual for term in terms.values() if term.perceptual is not None]
         losses = {"loss": torch.stack(parts + perceptual).sum()}
         for k, term in terms.items():
-            named = {"nll": term.nll.mean(), "kl": term.kl.mean(), "mse": term.mse, "perceptual": term.perceptual}
+            guide = None if term.guide is None else term.guide.mean()
+            named: dict[str, Tensor | None] = {"nll": term.nll.mean(), "kl": term.kl.mean(), "mse": term.mse}
+            named |= {"guide": guide, "perceptual": term.perceptual}
             losses |= {f"{name}{k}": value.detach() for name, value in named.items() if value is not None}
         return losses
+
+    def _prior_loss(self, images: Tensor, labels: Tensor | None, seeds: Tensor | None) -> dict[str, Tensor]:
+        with torch.no_grad():
+            moments = self.coarsest.encode(self._images(images)[self.top], labels)
+        kl = self._draw(self.top, moments, None, seeds, labels)[1].mean()
+        return {"loss": kl / self.coarsest.latent, f"kl{self.top}": kl.detach()}
+
+    def _weighted(self, k: int, term: Terms) -> Tensor:
+        """L_k of each image, with the guide."""
+        bound = term.nll + self.kl_weights[k] * term.kl
+        return bound if term.guide is None else bound + self.guide * term.guide
 
     def elbo(self, images: Tensor, labels: Tensor | None = None, seeds: Tensor | None = None) -> Tensor:
         """A lower bound on log p(x_K) + sum_k log p(h_k | x_{k+1}), in nats, (N,), from one code per image and level.
@@ -229,9 +304,16 @@ class LapCVAE(EditableModel):
                 mean, logvar, image = self._likelihood(k, codes, image, labels)
             if k <= coarsest:
                 self._level(k).note(moments[1])
+                nll, guide = self._nll(k, band, mean, logvar)
                 mse = (mean - band).square().mean()
-                terms[k] = Terms(gaussian_nll(band, mean, logvar), kl, mse, self._perceived(x[k], image))
+                terms[k] = Terms(nll, kl, mse, guide, self._perceived(x[k], image))
         return terms
+
+    def _nll(self, k: int, band: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-log p_k(h_k | ...), (N,), and where that is a PixelCNN its guide."""
+        gaussian = gaussian_nll(band, mean, logvar)
+        pixels = self._level(k).pixels
+        return (gaussian, None) if pixels is None else (pixels.nll(band, mean), gaussian)
 
     def _perceived(self, image: Tensor, decoded: Tensor) -> Tensor | None:
         if self.perception is None:
@@ -265,7 +347,7 @@ class LapCVAE(EditableModel):
             # Detached: in joint training a prior follows the coarser posterior and does not bend it to its own ease.
             prior = self._band(k).prior(coarser[0].detach(), coarser[1].detach())
             return reparameterize_kl(*moments, *prior, seeds, stream=stream)
-        if len(self.coarsest.prior.couplings) == 0:
+        if self.coarsest.prior.layers == 0:
             return reparameterize_kl(*moments, seeds=seeds, stream=stream)
         z = reparameterize(*moments, seeds, stream=stream)
         return z, -gaussian_nll(z, *moments) - self.coarsest.prior.log_prob(z, labels)
@@ -354,7 +436,7 @@ class LapCVAE(EditableModel):
 
         seeds: int64 (N,). coarse, from_level: an x_k (N or 1, C, H_k, W_k), as `decompose` gives them, and k from 1 to K: this
         coarse part is kept as it is, x_0 = h_0 + u(h_1 + ... u(x_k)), its codes are the posterior's means, and the finer bands are
-        drawn. temperature: scales the noise, one number, or K + 1 from the finest level on; 0 takes
+        drawn. temperature: scales the codes' noise, one number, or K + 1 from the finest level on; 0 takes
         the most likely codes. Values may leave [-1, 1] a little.
         """
         self._check_seeds(seeds)
@@ -372,20 +454,30 @@ class LapCVAE(EditableModel):
         elif coarse is not None or from_level is not None:
             raise ValueError("coarse, from_level: expected both or neither, got one")
         else:
-            noise = random.normal(
-                (len(seeds), self.coarsest.latent), seeds, stream=noise_stream(self.top, PRIOR), dtype=self.dtype
-            )
-            codes = [self.coarsest.prior.draw(temperatures[-1] * noise, labels)]
-            image = decoded = self._image_of(codes, self.top, labels)
+            codes = [self._coarsest_code(seeds, labels, temperatures[-1])]
+            decoded = self._image_of(codes, self.top, labels)
+            image = self._drawn(self.top, decoded, seeds)
             moments = self._moments_of_drawn(self.top, codes[0], image, prior, labels)
         for k in reversed(range(self.top if from_level is None else from_level)):
             mean, logvar = self._band(k).prior(*moments)
             noise = reparameterize(torch.zeros_like(mean), logvar, seeds, stream=noise_stream(k, PRIOR))
             codes.insert(0, mean + temperatures[k] * noise)
             band, _, decoded = self._likelihood(k, codes, decoded, labels)
-            image = band + pyr_up(image, self.sizes[k])
+            image = self._drawn(k, band, seeds) + pyr_up(image, self.sizes[k])
             moments = self._moments_of_drawn(k, codes[0], image, prior, labels)
         return image
+
+    def _coarsest_code(self, seeds: Tensor, labels: Tensor | None, temperature: float) -> Tensor:
+        """z_K from its prior."""
+        shape, dtype = (len(seeds), self.coarsest.latent), self.dtype
+        noise = random.normal(shape, seeds, stream=noise_stream(self.top, PRIOR), dtype=dtype)
+        uniforms = random.uniform((*shape, MIXTURES), seeds, stream=noise_stream(self.top, CHOICE), dtype=dtype)
+        return self.coarsest.prior.draw(noise, uniforms, labels, temperature)
+
+    def _drawn(self, k: int, mean: Tensor, seeds: Tensor) -> Tensor:
+        """h_k of the codes that decode to `mean`: that, or a draw of a PixelCNN."""
+        pixels = self._level(k).pixels
+        return mean if pixels is None else pixels.draw(mean, pixel_seeds(seeds, k))
 
     def _moments_of_drawn(self, k: int, code: Tensor, image: Tensor, prior: str, labels: Tensor | None) -> Moments:
         """What stands for the moments of q_k after z_k and x_k were drawn."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lapcore.nn.autoregressive_prior import AutoregressivePrior
 from lapcore.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from lapcore.nn.blocks import (
     CODE_LOGVAR,
@@ -23,10 +24,11 @@ from lapcore.nn.blocks import (
     code_moments,
     full_precision,
     halvings,
+    linear_from,
     soft_clamp,
 )
 from lapcore.nn.condition import Condition, LabelBias
-from lapcore.nn.flow import CouplingFlow
+from lapcore.nn.pixel_likelihood import PixelLikelihood
 from lapcore.nn.processes import processes, summed
 
 LARGEST_START = 8
@@ -34,13 +36,14 @@ LARGEST_START = 8
 
 
 class Level(nn.Module):
-    """Both kinds of level have a code, which is a vector."""
+    """Both kinds of level have a code, which is a vector, and a likelihood: of independent pixels, or `pixels`."""
 
     typical_logvar: Tensor
 
-    def __init__(self, latent: int) -> None:
+    def __init__(self, latent: int, pixels: PixelLikelihood | None) -> None:
         super().__init__()
         self.latent = latent
+        self.pixels = pixels
         self.register_buffer("typical_logvar", torch.full((latent,), INITIAL_CODE_LOGVAR))
 
     def note(self, logvar: Tensor) -> None:
@@ -51,7 +54,7 @@ class Level(nn.Module):
 
 
 class CoarsestLevel(Level):
-    """Level K: a VAE of x_K, whose codes have a learned prior, a flow of `couplings` layers; with none it is N(0, I).
+    """Level K: a VAE of x_K, whose codes have a learned prior of `prior_layers` layers; with none it is N(0, I).
 
     linear: see `VectorEncoder`.
     """
@@ -63,15 +66,16 @@ class CoarsestLevel(Level):
         widths: Sequence[int],
         hidden: int,
         latent: int,
-        couplings: int,
+        prior_layers: int,
         condition: Condition,
         variance: str | float,
         linear: bool,
+        pixels: PixelLikelihood | None,
     ) -> None:
-        super().__init__(latent)
+        super().__init__(latent, pixels)
         steps = [widths[-1], *reversed(widths)]
         self.encoder = VectorEncoder(channels, size, widths, hidden, latent, condition, linear=linear)
-        self.prior = CouplingFlow(latent, couplings, hidden // 2, condition)
+        self.prior = AutoregressivePrior(latent, prior_layers, hidden, condition)
         self.decoder = VectorDecoder(channels, size, steps, latent, condition, variance, linear=linear)
 
     def encode(self, image: Tensor, labels: Tensor | None) -> Moments:
@@ -92,7 +96,8 @@ class BandLevel(Level):
     half size or less.
 
     coarser: lengths of the codes z_{k+1}, ..., z_K. width: channels at half size; the encoder has twice that at a quarter and four
-    times at what is smaller, the decoder twice that.
+    times at what is smaller, the decoder twice that. linear: also linear maps from h_k to the mean of z_k, and from z_k to the mean
+    of h_k, beside the networks; they start at 0, for only the data can say what a band consists of.
     """
 
     def __init__(
@@ -105,8 +110,10 @@ class BandLevel(Level):
         coarser: Sequence[int],
         condition: Condition,
         variance: str | float,
+        linear: bool,
+        pixels: PixelLikelihood | None,
     ) -> None:
-        super().__init__(latent)
+        super().__init__(latent, pixels)
         times = max(3, (max(size) - 1).bit_length() - (LARGEST_START - 1).bit_length())
         _, half, quarter, *smaller, start = halvings(size, times)
         self.size, self.start_shape = size, (2 * width, *start)
@@ -131,11 +138,18 @@ class BandLevel(Level):
         self.join_half = Join(2 * width, width)
         self.logvar = ImageLogvar(channels, variance)
         self.head = nn.Conv2d(width, 4 * self.logvar.outputs, 3, padding=1)
+        self.band_shape = (channels, *size)
+        values = channels * size[0] * size[1]
+        self.code_of_band = linear_from(torch.zeros(latent, values)) if linear else None
+        self.band_of_code = linear_from(torch.zeros(values, latent)) if linear else None
 
     def encode(self, band: Tensor, up: Tensor, labels: Tensor | None) -> Moments:
         """Moments of q_k; band: h_k, up: u(x_{k+1})."""
         features = self.hidden(self.encoder(torch.cat([band, up], 1)).flatten(1))
-        return code_moments(self.moments(F.relu(self.encoder_norm(self.encoder_label(features, labels)))))
+        mean, logvar = code_moments(self.moments(F.relu(self.encoder_norm(self.encoder_label(features, labels)))))
+        if self.code_of_band is not None:
+            mean = mean + full_precision(self.code_of_band(band.flatten(1)))
+        return mean, logvar
 
     def prior(self, mean: Tensor, logvar: Tensor) -> Moments:
         """Moments of p(z_k) from those of q_{k+1}: the mean from the mean alone, the variance from the variance alone."""
@@ -149,8 +163,10 @@ class BandLevel(Level):
         features = self.join_quarter(torch.cat([self.up_to_quarter(features), self.coarse_quarter(half)], 1))
         features = self.join_half(torch.cat([self.up_to_half(features), half], 1))
         height, width = self.size
-        moments: Moments = self.logvar(F.pixel_shuffle(self.head(features), 2)[..., :height, :width])
-        return moments
+        mean, logvar = self.logvar(F.pixel_shuffle(self.head(features), 2)[..., :height, :width])
+        if self.band_of_code is not None:
+            mean = mean + full_precision(self.band_of_code(codes[0]).unflatten(1, self.band_shape))
+        return mean, logvar
 
 
 class Join(nn.Sequential):

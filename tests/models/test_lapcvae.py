@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import lapcore
-from lapcore.models.lapcvae import noise_stream
+from lapcore.models.lapcvae import CHOICE, PRIOR, noise_stream
+from lapcore.nn.autoregressive_prior import MIXTURES
 from tests.models.lapcvae_models import small, smooth_images, warmed
 
 CLOSE = {"rtol": 0.0, "atol": 2e-5}
@@ -86,7 +87,7 @@ def test_a_sample_depends_on_its_seed_and_label_alone(prior: str, num_classes: i
 
 
 def test_every_level_and_kind_has_its_own_noise() -> None:
-    streams = [noise_stream(k, kind) for k in range(10) for kind in (0, 1)]
+    streams = [noise_stream(k, kind) for k in range(10) for kind in range(4)]
     assert len(set(streams)) == len(streams)
 
 
@@ -95,11 +96,13 @@ def test_sampling_is_the_documented_chain_of_priors() -> None:
     model = warmed()
     seeds = torch.arange(3)
     with torch.no_grad():
-        z = model.coarsest.prior.draw(lapcore.random.normal((3, 12), seeds, stream=noise_stream(2, 0)), None)
+        noise = lapcore.random.normal((3, 12), seeds, stream=noise_stream(2, PRIOR))
+        uniforms = lapcore.random.uniform((3, 12, MIXTURES), seeds, stream=noise_stream(2, CHOICE))
+        z = model.coarsest.prior.draw(noise, uniforms, None)
         codes, image = [z], model.decode([z])
         for k in (1, 0):
             mean, logvar = model.bands[k].prior(*model._posteriors(image, k + 1, None)[0])
-            codes.insert(0, lapcore.reparameterize(mean, logvar, seeds, stream=noise_stream(k, 0)))
+            codes.insert(0, lapcore.reparameterize(mean, logvar, seeds, stream=noise_stream(k, PRIOR)))
             image = model.decode(codes)
     torch.testing.assert_close(model.sample(seeds), image, rtol=0, atol=1e-4)
 

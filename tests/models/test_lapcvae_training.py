@@ -23,12 +23,13 @@ from tests.models.lapcvae_models import level_of, small, smooth_images, state_of
     ],
 )
 def test_stages_run_from_coarse_to_fine(training: str, expected: tuple[str, ...]) -> None:
-    assert small(training=training).training_stages() == expected
+    assert small(training=training, prior_layers=0).training_stages() == expected
+    assert small(training=training).training_stages() == (*expected, "prior")
 
 
 @pytest.mark.parametrize("variance", ["pixel", "channel", 0.01])
 @pytest.mark.parametrize("num_classes", [None, 3])
-@pytest.mark.parametrize("stage", ["level2", "level1", "level0", "joint"])
+@pytest.mark.parametrize("stage", ["level2", "level1", "level0", "joint", "prior"])
 def test_gradients_reach_exactly_the_parameters_of_the_stage(
     stage: str, num_classes: int | None, variance: Any
 ) -> None:
@@ -36,7 +37,8 @@ def test_gradients_reach_exactly_the_parameters_of_the_stage(
     chosen = model.set_stage(stage)
     labels = None if num_classes is None else torch.tensor([0, 1, 2, 0])
     model.loss(smooth_images(4), labels, stage=stage)["loss"].backward()
-    modules = [model.bands, model.coarsest] if stage == "joint" else [level_of(model, int(stage[-1]))]
+    of_stage = {"joint": [model.bands, model.coarsest], "prior": [model.coarsest.prior]}
+    modules = of_stage[stage] if stage in of_stage else [level_of(model, int(stage[-1]))]
     expected = {parameter for module in modules for parameter in module.parameters()}
     assert set(chosen) == expected
     for name, parameter in model.named_parameters():
@@ -59,9 +61,8 @@ def test_frozen_levels_stay_the_same_to_the_bit(k: int) -> None:
         optimizer.zero_grad()
     for j in range(3):
         after = level_of(model, j).state_dict()
-        same = [torch.equal(before[j][name], after[name]) for name in after if not name.endswith("rotations")]
+        same = [torch.equal(before[j][name], after[name]) for name in after if not name.endswith("_places")]
         assert all(same) if j != k else not any(same), j
-    assert torch.equal(before[2]["prior.rotations"], model.coarsest.prior.rotations)  # They are drawn once.
 
 
 def test_evaluation_between_steps_leaves_the_stage_as_it_was() -> None:
@@ -96,7 +97,7 @@ def test_overfits_a_few_images(training: str, variance: str) -> None:
 def test_joint_training_goes_on_where_greedy_ended() -> None:
     model = small(training="greedy+joint")
     images = smooth_images(8)
-    for stage in model.training_stages():
+    for stage in ("level2", "level1", "level0", "joint"):
         before = state_of(model)
         optimizer = torch.optim.Adam(model.set_stage(stage), lr=1e-3)
         model.loss(images, stage=stage)["loss"].backward()
@@ -154,7 +155,7 @@ def test_loss_is_the_formula() -> None:
 
 @pytest.mark.parametrize("layers", [0, 2])
 def test_the_coarsest_kl_is_against_its_prior(layers: int) -> None:
-    """In closed form against N(0, I); against the flow log q(z) - log p(z) of the code drawn."""
+    """In closed form against N(0, I); against the learned one log q(z) - log p(z) of the code drawn."""
     model = warmed(prior_layers=layers).double()
     images, seeds = smooth_images(4).double(), torch.tensor([3, 1, 4, 1])
     mean, logvar = model.encode(images)[2]
@@ -167,6 +168,33 @@ def test_the_coarsest_kl_is_against_its_prior(layers: int) -> None:
     with torch.no_grad():
         got = model.loss(images, stage="level2", seeds=seeds)["kl2"]
     torch.testing.assert_close(got, kl.mean().detach(), rtol=1e-9, atol=1e-9, check_dtype=False)
+
+
+def test_the_prior_s_stage_lowers_the_kl_of_codes_that_stay() -> None:
+    model = warmed()
+    images, seeds = smooth_images(8), torch.arange(8)
+    before, codes = state_of(model.coarsest), model.encode(images)
+    with torch.no_grad():
+        kl = model.loss(images, stage="level2", seeds=seeds)["kl2"]
+    optimizer = torch.optim.Adam(model.set_stage("prior"), 1e-2)
+    losses = model.loss(images, stage="prior", seeds=seeds)
+    torch.testing.assert_close(losses["kl2"], kl)
+    torch.testing.assert_close(losses["loss"].detach(), kl / model.coarsest.latent)
+    for _ in range(50):
+        optimizer.zero_grad()
+        model.loss(images, stage="prior", seeds=seeds)["loss"].backward()
+        optimizer.step()
+    assert model.loss(images, stage="prior", seeds=seeds)["kl2"] < kl / 2
+    model.eval()
+    assert all(
+        torch.equal(a, b)
+        for old, new in zip(codes, model.encode(images), strict=True)
+        for a, b in zip(old, new, strict=True)
+    )
+    moved = {
+        name.split(".")[0] for name, old in before.items() if not torch.equal(old, model.coarsest.state_dict()[name])
+    }
+    assert moved == {"prior"}
 
 
 def test_perceptual_loss_is_of_the_decoded_image() -> None:
