@@ -96,7 +96,7 @@ class LapCVAE(EditableModel):
         widths: channels of the coarsest encoder's convolutions, mirrored in its decoder.
         hidden: units of the hidden layers of the coarsest encoder and of p(z_K).
         band_width: channels of the finer levels at half size, twice that at quarter size; one number or K.
-        band_hidden: units of the finer encoders' and prior networks' hidden layer; one number or K.
+        band_hidden: units of the finer encoders' hidden layer, and half those of R_k's and S_k's; one number or K.
         prior_layers: hidden layers of the network that is p(z_K); 0 for N(0, I).
         linear: also linear maps between h_k and z_k, x_K and z_K, beside the networks, which have only to learn what these lack:
             reconstructions are as good after a fraction of the steps. They have 2 C H_k W_k weights for each value of a code.
@@ -108,7 +108,7 @@ class LapCVAE(EditableModel):
         pixelcnn_hidden, pixelcnn_layers: maps and layers of their PixelCNNs.
         pixelcnn_guide: see above.
         training: "greedy" - a stage per level, coarse to fine, earlier levels frozen; "joint" - all at once; "greedy+joint" - one
-            after the other. At last, a learned p(z_K) goes on learning by itself in a stage of its own, of quick steps.
+            after the other. At last, all p(z_k) go on learning by themselves in a stage of quick steps: their codes no longer move.
 
     Raises ValueError for settings out of range.
     """
@@ -225,21 +225,22 @@ class LapCVAE(EditableModel):
         self.perception = None if features is None else (features, weight)
 
     def training_stages(self) -> tuple[str, ...]:
-        """The names "level{K}", ..., "level0" and "joint", as `training` says, and at last "prior", where it is learned."""
+        """The names "level{K}", ..., "level0" and "joint", as `training` says, and at last "prior"."""
         greedy = tuple(f"level{k}" for k in reversed(range(self.top + 1)))
         stages = {"greedy": greedy, "joint": ("joint",), "greedy+joint": (*greedy, "joint")}[self.training_order]
-        return stages if self.coarsest.prior.layers == 0 else (*stages, "prior")
+        return (*stages, "prior")
 
     def _stage_modules(self) -> Mapping[str, Sequence[nn.Module]]:
         levels = [self._level(k) for k in range(self.top + 1)]
         own: dict[str, Sequence[nn.Module]] = {f"level{k}": [level] for k, level in enumerate(levels)}
-        return own | {"joint": levels, "prior": [self.coarsest.prior]}
+        priors = [branch for k in range(self.top) for branch in (self._band(k).prior_mean, self._band(k).prior_logvar)]
+        return own | {"joint": levels, "prior": [*priors, self.coarsest.prior]}
 
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", the sum of these; of stage
-        "prior" KL[q_K || p(z_K)] in nats per value of a code, whose codes no longer move.
+        "prior" the sum of the KL[q_k || p(z_k)], each in nats per value of its code; only the priors learn there.
 
         So levels count alike, where in the sum of L_k the finest, with most values, would have the coarse codes serve it
         alone. In "joint", finer decoders move coarser codes, prior networks do not.
@@ -267,9 +268,13 @@ class LapCVAE(EditableModel):
 
     def _prior_loss(self, images: Tensor, labels: Tensor | None, seeds: Tensor | None) -> dict[str, Tensor]:
         with torch.no_grad():
-            moments = self.coarsest.encode(self._images(images)[self.top], labels)
-        kl = self._draw(self.top, moments, None, seeds, labels)[1].mean()
-        return {"loss": kl / self.coarsest.latent, f"kl{self.top}": kl.detach()}
+            moments = self._posteriors(images, 0, labels)
+        kls = [
+            self._draw(k, own, coarser, seeds, labels)[1].mean()
+            for k, (own, coarser) in enumerate(zip(moments, (*moments[1:], None), strict=True))
+        ]
+        loss = torch.stack([kl / self._level(k).latent for k, kl in enumerate(kls)]).sum()
+        return {"loss": loss} | {f"kl{k}": kl.detach() for k, kl in enumerate(kls)}
 
     def _weighted(self, k: int, term: Terms) -> Tensor:
         """L_k of each image, with the guide."""

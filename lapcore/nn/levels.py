@@ -124,8 +124,8 @@ class BandLevel(Level):
         self.encoder_label = LabelBias(condition, hidden)
         self.encoder_norm = BatchNorm1d(hidden)
         self.moments = nn.Linear(hidden, 2 * latent)
-        self.prior_mean = PriorBranch(coarser[0], hidden, latent)
-        self.prior_logvar = PriorBranch(coarser[0], hidden, latent)
+        self.prior_mean = PriorBranch(coarser[0], 2 * hidden, latent)
+        self.prior_logvar = PriorBranch(coarser[0], 2 * hidden, latent)
         self.start = nn.Linear(latent + sum(coarser), 2 * width * places, bias=False)
         self.decoder_label = LabelBias(condition, 2 * width)
         self.start_norm = BatchNorm2d(2 * width)
@@ -181,12 +181,13 @@ class Join(nn.Sequential):
 
 
 class PriorBranch(nn.Module):
-    """R_k or S_k: one moment of level k+1's posterior -> that moment of level k's prior, by one hidden layer."""
+    """R_k or S_k: one moment of level k+1's posterior -> that moment of level k's prior, by a hidden layer beside a linear map."""
 
     def __init__(self, coarser: int, hidden: int, latent: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(coarser, hidden)
         self.out = nn.Linear(hidden, latent)
+        self.linear = nn.Linear(coarser, latent, bias=False)
 
     def forward(self, moment: Tensor) -> Tensor:
-        return full_precision(self.out(F.relu(self.hidden(moment))))
+        return full_precision(self.out(F.relu(self.hidden(moment))) + self.linear(moment))

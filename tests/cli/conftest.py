@@ -80,7 +80,7 @@ def vae(tmp_path_factory):
 def lapcvae(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("runs") / "lapcvae"
-    LapCVAE(image_size=SIZE, levels=2, latent=8, band_latent=2, widths=(8,), band_width=8, hidden=16).save_pretrained(
+    LapCVAE(image_size=SIZE, levels=2, latent=8, band_latent=8, widths=(8,), band_width=8, hidden=16).save_pretrained(
         folder
     )
     return folder

@@ -52,3 +52,7 @@ def state_of(module: torch.nn.Module) -> dict[str, Tensor]:
 
 def level_of(model: LapCVAE, k: int) -> torch.nn.Module:
     return model.coarsest if k == model.top else model.bands[k]
+
+
+def priors_of(model: LapCVAE) -> list[torch.nn.Module]:
+    return [model.coarsest.prior, *(branch for band in model.bands for branch in (band.prior_mean, band.prior_logvar))]
