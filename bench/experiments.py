@@ -1,6 +1,7 @@
 """The published comparisons, at sizes that two cores train in minutes: `docs/experiments.md`.
 
     python -m bench.experiments split CIFAR-10 --out data
+    python -m bench.experiments faces --out data
     python -m bench.experiments run reconstruction --data data --out runs --seeds 0-2
     python -m bench.experiments table reconstruction adversarial --out runs
     python -m bench.experiments pictures --data data --out runs --images docs/images
@@ -21,10 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from lapcore.data import grid, open_images, to_model_range, to_uint8, write_png
+from bench.pictures import GALLERY, PIXELCNNS, draw_pictures
+from lapcore.data import open_images
 from lapcore.data.files import atomic_file
 from lapcore.models import load_model
 
@@ -37,21 +37,38 @@ VALIDATION = 10
 """Pictures of each class, the last of those held out, that Parzen windows' sigma is chosen on."""
 
 
+FACES = {16: 4000, 32: 4000, 64: 8000}
+"""Cartoon faces to train on, by size; `HELD_OUT` others, of another seed, are held out."""
+
+
 class Experiment(NamedTuple):
-    """configs: name of a file in `configs/` -> metrics of `lapcore eval`; data: "colour" or "grey"; limit: to the first so many
-    held-out images, and sigma is chosen on the validation images."""
+    """configs: name of a file in `configs/` -> metrics of `lapcore eval`; after a colon stands a level, of which the same model's
+    samples keep the held-out images' own. data: "colour", "grey", "faces32" or "faces64". limit: to the first so many held-out
+    images, and sigma is chosen on the validation images."""
 
     configs: Mapping[str, str]
     data: str = "colour"
     limit: int | None = None
 
 
+OF_SAMPLES = "swd,kid,prdc"
 EXPERIMENTS = {
     "reconstruction": Experiment(dict.fromkeys(("vae", "vae-linear", "vaegan", "lapcvae"), "rmse")),
     "adversarial": Experiment({"gan": "parzen", "lapgan": "parzen,multiscale"}, limit=1000),
     "codes": Experiment({"vqvae": "rmse,bound"}),
     "density": Experiment({"pixelcnn": "bpd", "gated_pixelcnn": "bpd", "pixelcnn_pp": "bpd"}, "grey"),
     "classes": Experiment({"gated_pixelcnn-classes": "bpd"}, "grey"),
+    "faces": Experiment(
+        dict.fromkeys(("vae-faces", "vae-linear-faces", "lapcvae-faces", "lapcvae-pixels-faces"), f"rmse,{OF_SAMPLES}")
+        | {"lapcvae-faces:1": OF_SAMPLES},
+        "faces32",
+    ),
+    "gallery": Experiment(dict.fromkeys(GALLERY, OF_SAMPLES), "faces32"),
+    "gallery-pixelcnn": Experiment(dict.fromkeys(PIXELCNNS, f"bpd,{OF_SAMPLES}"), "faces16"),
+    "editor": Experiment(
+        {"lapcvae-faces64": f"rmse,{OF_SAMPLES}", "lapcvae-faces64:1": OF_SAMPLES, "lapcvae-faces64:2": OF_SAMPLES},
+        "faces64",
+    ),
 }
 
 
@@ -67,6 +84,15 @@ def split(cifar: Path, out: Path, held_out: int = HELD_OUT) -> None:
             images = np.stack([photographs[index][0].permute(1, 2, 0).numpy() for index in chosen])
             with atomic_file(out / f"{name}-{part}.npz") as file:
                 np.savez(file, images=images, labels=photographs.labels.numpy()[chosen])
+
+
+def faces(out: Path, size: int, held_out: int = HELD_OUT) -> None:
+    """Draws faces32-train and faces32-test, or those of another size: folders of faces with their attributes."""
+    for seed, (part, number) in enumerate((("train", FACES[size]), ("test", held_out))):
+        folder = out / f"faces{size}-{part}"
+        if not folder.exists():
+            wanted = ["--count", str(number), "--size", str(size), "--seed", str(seed), "--workers", "2"]
+            _lapcore("faces", *wanted, "--out", str(folder))
 
 
 def parted(labels: Sequence[int], held_out: int) -> tuple[list[int], list[int]]:
@@ -88,17 +114,33 @@ def run(experiment: Experiment, data: Path, out: Path, seeds: Iterable[int], onl
         for config, metrics in experiment.configs.items():
             if only is not None and config not in only:
                 continue
-            folder = out / config / f"seed{seed}"
+            name, _, level = config.partition(":")
+            folder = out / name / f"seed{seed}"
             if not (folder / "model").exists():
-                _lapcore(*_train(config, data / f"{experiment.data}-train.npz", folder, seed))
-            scores = folder.with_suffix(".json")
+                _lapcore(*_train(name, _set(data, experiment, "train"), folder, seed))
+            scores = _scores(out, config, seed)
             if not scores.exists():
-                test = data / f"{experiment.data}-test.npz"
+                test = _set(data, experiment, "test")
                 asked = ["--data", str(test), "--metrics", metrics, "--device", "cpu", "--json", str(scores)]
                 if experiment.limit is not None:
-                    validation = data / f"{experiment.data}-validation.npz"
-                    asked += ["--limit", str(experiment.limit), "--validation", str(validation)]
+                    asked += ["--limit", str(experiment.limit)]
+                    asked += ["--validation", str(_set(data, experiment, "validation"))]
+                if "kid" in metrics:
+                    asked += ["--features", "efficientnet_lite0"]
+                if level:
+                    asked += ["--from-level", level]
                 _lapcore("eval", str(folder), *asked)
+
+
+def _set(data: Path, experiment: Experiment, part: str) -> Path:
+    name = f"{experiment.data}-{part}"
+    return data / (name if experiment.data.startswith("faces") else f"{name}.npz")
+
+
+def _scores(out: Path, config: str, seed: int) -> Path:
+    """seed0.json beside the run seed0; seed0-level1.json of samples that keep level 1."""
+    name, _, level = config.partition(":")
+    return out / name / (f"seed{seed}-level{level}.json" if level else f"seed{seed}.json")
 
 
 def _train(config: str, data: Path, folder: Path, seed: int) -> list[str]:
@@ -123,7 +165,7 @@ def _lapcore(*arguments: str) -> None:
 
 def table(experiment: Experiment, out: Path) -> str:
     """Markdown: a row a config; measures are mean +- standard deviation over the seeds that were run."""
-    rows = [_row(config, out / config) for config in experiment.configs]
+    rows = [_row(config, out) for config in experiment.configs]
     measures = list(dict.fromkeys(name for row in rows for name in row["measures"]))
     lines = [
         f"| model | parameters | of them critics' | steps | seconds | seeds | {' | '.join(measures)} |",
@@ -135,14 +177,17 @@ def table(experiment: Experiment, out: Path) -> str:
     return "\n".join(lines)
 
 
-def _row(config: str, folder: Path) -> dict[str, Any]:
-    scores = sorted(folder.glob("seed*.json"))
+def _row(config: str, out: Path) -> dict[str, Any]:
+    name, _, level = config.partition(":")
+    files = sorted((out / name).glob("seed*.json"))
+    scores = [path for path in files if path.stem.partition("-level")[2] == level]
     found = [json.loads(path.read_text())["metrics"] for path in scores]
-    logs = [_last_line(path.with_suffix("") / "log.jsonl") for path in scores]
+    runs = [path.with_name(path.stem.partition("-")[0]) for path in scores]
+    logs = [_last_line(folder / "log.jsonl") for folder in runs]
     measures = {name: _spread([each[name]["mean"] for each in found], "{:.2f}") for name in found[0]} if found else {}
     if not found:
         return {"cells": [config, "", "", "", "", "0"], "measures": {}}
-    model = load_model(scores[0].with_suffix(""))
+    model = load_model(runs[0])
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     critics = sum(size for name, size in sizes.items() if "critic" in name)
     seconds = _spread([line["seconds"] for line in logs], "{:.0f}")
@@ -160,58 +205,6 @@ def _spread(values: Sequence[float], form: str) -> str:
     return mean if len(values) == 1 else f"{mean} +- {form.format(statistics.stdev(values))}"
 
 
-def pictures(data: Path, out: Path, images: Path) -> None:
-    """Draws what the runs of the first seed make: reconstructions.png, adversarial.png, codes.png and classes.png."""
-    rows = {
-        "reconstructions": (_reconstructions, ("vae", "vaegan", "lapcvae")),
-        "adversarial": (_samples, ("gan", "lapgan")),
-        "codes": (_codes, ("vqvae",)),
-        "classes": (_samples, ("gated_pixelcnn-classes",)),
-    }
-    for name, (draw, configs) in rows.items():
-        folders = [out / config / "seed0" for config in configs]
-        if all((folder / "model").exists() for folder in folders):
-            drawn = draw([load_model(folder) for folder in folders], data)
-            _write_grid(images / f"{name}.png", drawn)
-
-
-def _held_out(data: Path, size: int, channels: int, count: int) -> Tensor:
-    """The first held-out photographs, in [-1, 1]."""
-    path = data / ("colour-test.npz" if channels == 3 else "grey-test.npz")
-    photographs = open_images(path, size=size, channels=channels)
-    return to_model_range(torch.stack([photographs[index][0] for index in range(count)]))
-
-
-@torch.no_grad()
-def _reconstructions(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
-    """A row of photographs, and one of each model's reconstructions; then a row of each one's samples, seeds 0 to 15."""
-    shown = _held_out(data, 32, 3, 16)
-    again = [model.reconstruct(shown, torch.arange(16)) for model in models]
-    return [shown, *again, *(model.sample(torch.arange(16)) for model in models)]
-
-
-def _samples(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
-    """Four rows of samples of each model, seeds 0 to 63; of a model with classes, a row of each class, seeds 0 to 15."""
-    rows = []
-    for model in models:
-        labels = None if model.num_classes is None else torch.arange(model.num_classes).repeat_interleave(16)
-        seeds = torch.arange(64) if labels is None else torch.arange(16).repeat(model.num_classes)
-        rows.append(model.sample(seeds, labels))
-    return rows
-
-
-def _codes(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
-    """Photographs, what their codes decode to, and four rows of samples, seeds 0 to 63."""
-    shown = _held_out(data, 32, 3, 16)
-    return [shown, models[0].reconstruct(shown), models[0].sample(torch.arange(64))]
-
-
-def _write_grid(path: Path, rows: Sequence[Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = grid(to_uint8(torch.cat(list(rows)).clamp(-1, 1)), columns=16)
-    write_png(path, picture.repeat_interleave(2, 1).repeat_interleave(2, 2))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     description, usage = (__doc__ or "").split("\n\n", 1)
     parser = argparse.ArgumentParser(
@@ -223,14 +216,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     own = {
         "split": commands.add_parser("split", help="make the sets to train on and held out, of a folder of classes"),
+        "faces": commands.add_parser("faces", help="draw faces to train on and held out"),
         "run": commands.add_parser("run", help="train and measure"),
         "table": commands.add_parser("table", help="print what was measured, as Markdown"),
         "pictures": commands.add_parser("pictures", help="draw reconstructions and samples of seed 0's models"),
     }
     own["split"].add_argument("cifar", type=Path, metavar="CIFAR-10", help="what lapcore's --data takes, with classes")
-    own["split"].add_argument("--out", type=Path, required=True, help="folder of the sets")
+    for name in ("split", "faces"):
+        own[name].add_argument("--out", type=Path, required=True, help="folder of the sets")
+    own["faces"].add_argument("--size", type=int, choices=FACES, default=32, help="pixels on a side (32)")
     for name in ("run", "pictures"):
-        own[name].add_argument("--data", type=Path, required=True, help="folder that split made")
+        own[name].add_argument("--data", type=Path, required=True, help="folder of split and faces")
     for name in ("run", "table", "pictures"):
         own[name].add_argument("--out", type=Path, required=True, help="folder of the runs")
     for name in ("run", "table"):
@@ -245,8 +241,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.command == "split":
         split(options.cifar, options.out)
+    elif options.command == "faces":
+        faces(options.out, options.size)
     elif options.command == "pictures":
-        pictures(options.data, options.out, options.images)
+        draw_pictures(options.data, options.out, options.images)
     else:
         for name in options.experiments:
             if options.command == "run":

@@ -12,19 +12,21 @@ import torch
 import yaml
 
 from bench import experiments
-from bench.experiments import CONFIGS, EXPERIMENTS, Experiment, model_of, parted, run, seeds_of, split, table
-from lapcore.data import write_png
-from lapcore.models import MODELS
+from bench.experiments import CONFIGS, EXPERIMENTS, Experiment, faces, model_of, parted, run, seeds_of, split, table
+from bench.pictures import draw_pictures
+from lapcore.data import read_image, write_png
+from lapcore.models import MODELS, LapCVAE
 from lapcore.models.base import ImageModel
 from lapcore.training import TrainConfig
 
-NAMES = [config for experiment in EXPERIMENTS.values() for config in experiment.configs]
-OF_THE_DATA = ("size", "channels", "model")
+NAMES = [config for experiment in EXPERIMENTS.values() for config in experiment.configs if ":" not in config]
+OF_THE_DATA = ("size", "channels", "attributes", "model")
 
 
 def opened(name: str) -> tuple[ImageModel, TrainConfig]:
     settings: dict[str, Any] = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    model = MODELS[model_of(name)](settings["size"], settings.get("channels", 3), **settings["model"])
+    told = {} if "attributes" not in settings else {"attributes": settings["attributes"].split(",")}
+    model = MODELS[model_of(name)](settings["size"], settings.get("channels", 3), **settings["model"], **told)
     return model, TrainConfig(**{key: value for key, value in settings.items() if key not in OF_THE_DATA})
 
 
@@ -34,8 +36,10 @@ def parameters(name: str) -> int:
 
 
 def steps(name: str) -> int:
+    """A learned prior's steps, which are many times quicker, not counted."""
     model, config = opened(name)
-    return sum(config.steps_of(model.training_stages()))
+    stages = model.training_stages()
+    return sum(count for stage, count in zip(stages, config.steps_of(stages), strict=True) if stage != "prior")
 
 
 def test_every_config_is_of_an_experiment() -> None:
@@ -48,11 +52,23 @@ def test_config_fits_its_model(name: str) -> None:
     stages = model.training_stages()
     assert len(config.steps_of(stages)) == len(stages)
     labels = None if model.num_classes is None else torch.tensor([0, 1])
+    if model.attributes:
+        labels = torch.zeros(2, len(model.attributes))
     images = torch.zeros(2, model.channels, model.image_size, model.image_size)
-    assert torch.isfinite(model.loss(images, labels, stage=stages[0])["loss"])
+    players = model.players(stages[0])
+    named = {} if len(players) == 1 else {"player": players[0].name}
+    config.check_player_names([player.name for player in players])
+    assert torch.isfinite(model.loss(images, labels, stage=stages[0], **named)["loss"])
 
 
-@pytest.mark.parametrize("names", [("vae", "vae-linear", "vaegan", "lapcvae"), tuple(EXPERIMENTS["density"].configs)])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("vae", "vae-linear", "vaegan", "lapcvae"),
+        ("vae-faces", "vae-linear-faces", "lapcvae-faces"),
+        tuple(EXPERIMENTS["density"].configs),
+    ],
+)
 def test_compared_models_are_of_equal_size_and_steps(names: tuple[str, ...]) -> None:
     assert len({steps(name) for name in names}) == 1
     counts = [parameters(name) for name in names]
@@ -113,6 +129,43 @@ def test_run_trains_and_measures_once(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert row.startswith(f"| autoencoder | {size:,} | 0 | 2 |")
     assert f"{mean:.2f}" in row
+
+
+def test_faces_are_drawn_once_and_measured_from_a_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
+    (tmp_path / "lapcvae-small.yaml").write_text(
+        "{size: 32, steps: [1, 1, 1], batch_size: 4, num_workers: 0, device: cpu, model: {levels: 1, latent: 4, "
+        "band_latent: 4, widths: [4], hidden: 8, band_width: 4, band_hidden: 8, prior_layers: 0, linear: false}}"
+    )
+    monkeypatch.setattr(experiments, "FACES", {32: 6})
+    faces(tmp_path, 32, held_out=4)
+    drawn = {path: path.stat().st_mtime_ns for path in tmp_path.glob("faces32-*/*")}
+    assert len(drawn) == 6 + 4 + 2
+    faces(tmp_path, 32, held_out=4)
+    assert drawn == {path: path.stat().st_mtime_ns for path in tmp_path.glob("faces32-*/*")}
+    experiment, out = Experiment({"lapcvae-small": "rmse,swd", "lapcvae-small:1": "swd"}, "faces32"), tmp_path / "runs"
+    run(experiment, tmp_path, out, [3])
+    whole, partial = (json.loads((out / "lapcvae-small" / f"seed3{end}.json").read_text()) for end in ("", "-level1"))
+    assert set(whole["metrics"]) == {"rmse", "rmse_mean_rounded", *partial["metrics"]}
+    assert partial["metrics"]["swd"]["mean"] < whole["metrics"]["swd"]["mean"]
+    rows = table(experiment, out).splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| lapcvae-small", "| lapcvae-small:1"]
+    assert f"{whole['metrics']['swd']['mean']:.2f}" in rows[0] and f"{partial['metrics']['swd']['mean']:.2f}" in rows[1]
+
+
+def test_pictures_are_drawn_of_the_models_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "FACES", {64: 60})
+    faces(tmp_path, 64, held_out=60)
+    torch.manual_seed(0)
+    model = LapCVAE(64, levels=2, latent=4, band_latent=4, widths=(4,), hidden=8, band_width=4, band_hidden=8)
+    model.save_pretrained(tmp_path / "runs" / "lapcvae-faces64" / "seed0" / "model")
+    draw_pictures(tmp_path, tmp_path / "runs", tmp_path / "pictures")
+    shapes = {path.stem: tuple(read_image(path).shape[1:]) for path in (tmp_path / "pictures").iterdir()}
+    rows = {"samples": (4, 16), "partial": (4, 8), "interpolation": (4, 8), "painted": (6, 8), "arithmetic": (4, 8)}
+    assert set(shapes) == {f"faces64-{name}" for name in rows}
+    for name, (down, across) in rows.items():
+        height, width = shapes[f"faces64-{name}"]
+        assert (height // (2 * 64), width // (2 * 64)) == (down, across), name
 
 
 def test_seeds() -> None:
