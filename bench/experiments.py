@@ -42,8 +42,8 @@ FACES = {16: 4000, 32: 4000, 64: 8000}
 
 
 class Experiment(NamedTuple):
-    """configs: name of a file in `configs/` -> metrics of `lapcore eval`; after a colon stands a level, of which the same model's
-    samples keep the held-out images' own. data: "colour", "grey", "faces32" or "faces64". limit: to the first so many held-out
+    """configs: name of a file in `configs/` -> metrics of `lapcore eval`; name:k measures samples of that model which keep
+    x_k of the held-out images. data: "colour", "grey", "faces32" or "faces64". limit: to the first so many held-out
     images, and sigma is chosen on the validation images."""
 
     configs: Mapping[str, str]

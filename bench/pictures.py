@@ -25,8 +25,11 @@ GALLERY = (
 PIXELCNNS = ("pixelcnn-faces", "gated_pixelcnn-faces", "pixelcnn_pp-faces")
 """Models, these of 16x16 faces, whose samples are shown beside those of the experiment "faces"."""
 
-LIPSTICK, THRESHOLD = (0.6, -0.75, -0.5), 0.25
-"""The colour of a brush, and from which mean difference on, in [-1, 1], pixels count as an attribute's."""
+LIPSTICK = (0.6, -0.75, -0.5)
+"""The colour of a brush, in [-1, 1]."""
+
+DIFFERENCE, SHARE = 0.2, 0.1
+"""A pixel counts as an attribute's from this mean difference on, in [-1, 1]; a coarse one is painted from this share of such."""
 
 
 class Picture(NamedTuple):
@@ -113,11 +116,10 @@ def _painted(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
     """Faces with glasses, their level 1 with a brush of the cheeks' colour over them, and the edit; faces without lipstick, red
     brushed over their lips, and the edit. The brush goes over what the attribute changes on average, on a plain face."""
     (model,) = models
-    faces = _Faces(data, model)
-    glasses = faces.find(8, glasses=1)
-    brushed = _brush(glasses, model, faces.place("glasses"), None)
-    lips = faces.find(8, lipstick=0, beard=0, moustache=0)
-    red = _brush(lips, model, faces.place("lipstick"), torch.tensor(LIPSTICK))
+    faces, shaven = _Faces(data, model), {"beard": 0, "moustache": 0}
+    glasses, lips = faces.find(8, glasses=1, **shaven), faces.find(8, lipstick=0, **shaven)
+    brushed = _brush(glasses, model, faces.place("glasses", **shaven), None)
+    red = _brush(lips, model, faces.place("lipstick", **shaven), torch.tensor(LIPSTICK))
     return [*_edited(model, glasses, brushed), *_edited(model, lips, red)]
 
 
@@ -125,8 +127,8 @@ def _brush(faces: Tensor, model: Any, place: Tensor, colour: Tensor | None) -> T
     """Level 1 of faces, painted at `place`, bool (H, W) of the face's size, with a colour, or with that of the cheeks."""
     coarse = model.decompose(faces).images[1].clone()
     side = coarse.shape[-1]
-    brush = F.interpolate(place[None, None].float(), (side, side), mode="area")[0, 0] > 0.25
-    cheeks = coarse[..., round(0.62 * side), round(0.4 * side) : round(0.6 * side)].median(-1).values
+    brush = F.interpolate(place[None, None].float(), (side, side), mode="area")[0, 0] > SHARE
+    cheeks = coarse[..., round(0.58 * side), [round(0.38 * side), round(0.62 * side)]].mean(-1)
     paint = cheeks if colour is None else colour.expand(len(faces), -1)
     return torch.where(brush, paint[..., None, None], coarse)
 
@@ -146,7 +148,7 @@ def _arithmetic(models: Sequence[Any], data: Path) -> Sequence[Tensor]:
         with_glasses,
         model.shift(with_glasses, -1.2 * glasses),
         with_blonde,
-        model.shift(with_blonde, 1.2 * (red - blonde)),
+        model.shift(with_blonde, 0.8 * (red - blonde)),
     ]
 
 
@@ -168,14 +170,16 @@ class _Faces:
 
     def find(self, count: int, **wanted: float) -> Tensor:
         """The first faces with these values."""
-        fit = torch.stack([self.values(column) == value for column, value in wanted.items()]).all(0)
-        return self.images(fit.nonzero()[:count, 0].tolist())
+        return self.images(self._which(**wanted).nonzero()[:count, 0].tolist())
 
-    def place(self, column: str) -> Tensor:
-        """Where faces with the attribute differ from those without, on average, bool (H, W)."""
-        has = self.values(column) == 1
-        means = [self.images(which.nonzero()[:, 0].tolist()).mean(0) for which in (has, ~has)]
-        return (means[0] - means[1]).abs().amax(0) > THRESHOLD
+    def _which(self, **wanted: float) -> Tensor:
+        return torch.stack([self.values(column) == value for column, value in wanted.items()]).all(0)
+
+    def place(self, column: str, **wanted: float) -> Tensor:
+        """Where faces with the attribute differ from those without, on average over faces with these values, bool (H, W)."""
+        which = [self._which(**{column: value}, **wanted) for value in (0, 1)]
+        without, having = (self.images(of.nonzero()[:, 0].tolist()).mean(0) for of in which)
+        return (having - without).abs().amax(0) > DIFFERENCE
 
     def vector(self, column: str) -> Tensor:
         """The model's attribute vector, of the first 3,000 faces."""

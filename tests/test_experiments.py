@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from bench import experiments
+from bench import experiments, quickstart
 from bench.experiments import CONFIGS, EXPERIMENTS, Experiment, faces, model_of, parted, run, seeds_of, split, table
 from bench.pictures import draw_pictures
 from lapcore.data import read_image, write_png
@@ -73,6 +73,12 @@ def test_compared_models_are_of_equal_size_and_steps(names: tuple[str, ...]) -> 
     assert len({steps(name) for name in names}) == 1
     counts = [parameters(name) for name in names]
     assert max(counts) <= 1.03 * min(counts), counts
+
+
+@pytest.mark.parametrize(("shown", "name"), [("LapCVAE", "lapcvae-faces"), ("VAE", "vae-faces")])
+def test_the_quickstart_trains_the_models_of_the_experiment(shown: str, name: str) -> None:
+    (model, counts), (expected, config) = quickstart.models()[shown], opened(name)
+    assert (model.config, counts) == (expected.config, config.steps_of(expected.training_stages()))
 
 
 def test_gan_and_lapgan_take_equal_steps() -> None:

@@ -41,7 +41,10 @@ __all__ = [
     "PixelCNN",
     "PixelCNNPlusPlus",
     "load_model",
+    "pretrained",
 ]
+
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 MODELS: dict[str, type[ImageModel]] = {
     model.name: model
@@ -62,6 +65,23 @@ MODELS: dict[str, type[ImageModel]] = {
         PixelCNNPlusPlus,
     )
 }
+
+
+def pretrained(name: str) -> Path:
+    """The folder of a model that comes with lapcore, for `load_model` and the commands.
+
+    "faces64": a LapCVAE of 64x64 cartoon faces (`docs/lapcvae.md`). Raises ValueError for another name.
+
+        >>> import torch
+        >>> from lapcore.models import load_model, pretrained
+        >>> model = load_model(pretrained("faces64"))
+        >>> model.sample(torch.arange(2)).shape
+        torch.Size([2, 3, 64, 64])
+    """
+    names = sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+    if name not in names:
+        raise ValueError(f"name: expected {', '.join(names)}, got {name!r}")
+    return PRETRAINED / name
 
 
 def load_model(folder: str | os.PathLike[str]) -> ImageModel:

@@ -56,8 +56,8 @@ class GAN(VectorGAN):
         "goodfellow"        Goodfellow's for CIFAR-10: the same generator of z ~ N(0, I); the critic's units are the largest of five
                             linear maps (maxout), with dropout 0.2 of pixels and 0.5 of units
         "goodfellow-mnist"  Goodfellow's for MNIST: z -> 1200 ReLU -> 1200 ReLU -> image, squashed to its range; maxout 240 and 240
-    They train by SGD as published, with a rate that falls by four millionths a step and momentum that rises from 0.5 to 0.7: theirs
-    over 250 epochs, ours over the stage. The published images are standardised, by pixel position
+    They train by SGD as published, but for two slow changes: momentum rises from 0.5 to 0.7 over the stage, theirs over 250 epochs;
+    and the rate is divided by 1 + 4e-6 t at step t, theirs by 1.000004^t. The published images are standardised, by pixel position
     or by image; ours are in [-1, 1] like every model's, and the networks see them in units of 0.5 (`lapcore.nn.dense.DEVIATION`).
     Under "wgan-gp" both players train by Adam, as Gulrajani et al. do.
 

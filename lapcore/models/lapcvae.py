@@ -71,8 +71,8 @@ class LapCVAE(EditableModel):
     Ours, where the source is silent: p_k sees, beside the codes, the image that the coarser ones decode to, a function of them
     alone; log-variances are bounded (`lapcore.nn.blocks`, `lapcore.nn.levels`). Ours, where it says N(0, I): p(z_K) is learned
     with the level, a mixture of Gaussians for each value given those before it (`lapcore.nn.autoregressive_prior`), in
-    KL[q_K || p(z_K)] by one draw of z_K. The codes of a VAE that
-    reconstructs well are not N(0, I) over the data, and what is drawn between them looks like nothing.
+    KL[q_K || p(z_K)] by one draw of z_K. The codes of a VAE that reconstructs well are not N(0, I) over the data, and what is drawn
+    between them looks like nothing.
 
     Levels of `pixelcnn` have the likelihood of a PixelVAE, whose pixels see those before them,
 
@@ -82,7 +82,7 @@ class LapCVAE(EditableModel):
     `pixelcnn_guide` times -log N(h_k; m_k, v_k) in it. The smaller the guide, the less of the band the codes hold, and the more of
     it is drawn pixel by pixel.
 
-    Noise is a function of (seed, level, kind: prior, posterior or pixels) and place alone.
+    Noise is a function of (seed, level, kind: prior, choice, posterior or pixels) and place alone.
 
     Args:
         image_size, channels: of the images, square; any size.
@@ -115,7 +115,7 @@ class LapCVAE(EditableModel):
 
     name = "lapcvae"
     terms: ClassVar[dict[str, str]] = {
-        "loss": "minus the bound of the stage's level, in nats per value of its band; negative where errors are small",
+        "loss": "what the stage minimises: nll, kl and the rest, weighted, per value of its band; of prior, kl per code value",
         "nll": "-log p(h_k | z_k, ...) of the level whose number follows, nats per image",
         "kl": "KL[q(z_k) || p(z_k)] of that level, nats per image",
         "mse": "mean squared error of that level's band, values in [-1, 1]",
@@ -159,6 +159,8 @@ class LapCVAE(EditableModel):
         if training not in ("greedy", "joint", "greedy+joint"):
             raise ValueError(f'training: expected "greedy", "joint" or "greedy+joint", got {training!r}')
         linears = per_level("linear", linear, levels + 1)
+        if not all(isinstance(own, bool) for own in linears):
+            raise ValueError(f"linear: expected true or false, or a list of {levels + 1} of them, got {linear!r}")
         self._check_pixelcnn(pixelcnn, levels, pixelcnn_guide)
         latents = [*per_level("band_latent", band_latent, levels), latent]
         band_widths = per_level("band_width", band_width, levels)
@@ -206,11 +208,12 @@ class LapCVAE(EditableModel):
         )
 
     def _check_pixelcnn(self, pixelcnn: Sequence[int], levels: int, guide: float) -> None:
-        if not all(isinstance(k, int) and 0 <= k <= levels for k in pixelcnn):
-            raise ValueError(f"pixelcnn: expected numbers of levels, 0 to {levels}, got {pixelcnn!r}")
+        listed = isinstance(pixelcnn, list | tuple)
+        if not listed or any(isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= levels for k in pixelcnn):
+            raise ValueError(f"pixelcnn: expected a list of levels, 0 to {levels}, got {pixelcnn!r}")
         if pixelcnn and self.channels not in (1, 3):
             raise ValueError(f"channels: expected 3 or 1 where a level's likelihood is a PixelCNN, got {self.channels}")
-        if not 0 < guide < math.inf:
+        if isinstance(guide, bool) or not isinstance(guide, int | float) or not 0 < guide < math.inf:
             raise ValueError(f"pixelcnn_guide: expected a number above 0, got {guide!r}")
 
     def perceive(self, features: Features | None, weight: float = 1.0) -> None:
@@ -239,15 +242,16 @@ class LapCVAE(EditableModel):
     def loss(
         self, images: Tensor, labels: Tensor | None = None, stage: str | None = None, seeds: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", the sum of these; of stage
-        "prior" the sum of the KL[q_k || p(z_k)], each in nats per value of its code; only the priors learn there.
+        """Scalars of a batch: "loss" = L_k in nats per value of the level's band; of stage "joint", the sum of these.
 
         So levels count alike, where in the sum of L_k the finest, with most values, would have the coarse codes serve it
-        alone. In "joint", finer decoders move coarser codes, prior networks do not.
-        And for each of the stage's levels k: "nll{k}" and "kl{k}", nats per image, "mse{k}" of the band in [-1, 1] units, and with
-        `perceive` "perceptual{k}", which the loss has in it. stage:
-        "level0", ..., "level{K}", "joint" or "prior"; None takes the one `set_stage` chose, else "joint". Coarser levels than
-        the stage's get no gradient. Noise: see `ImageModel.loss`.
+        alone. In "joint", finer decoders move coarser codes, prior networks do not. Of stage "prior", in which the priors alone
+        learn, "loss" is the sum of the KL[q_k || p(z_k)], each in nats per value of its code.
+
+        And for each of the stage's levels: "nll{k}" and "kl{k}", nats per image, "mse{k}" of the band, values in [-1, 1]; of a
+        level of `pixelcnn` "guide{k}", before its weight; with `perceive` "perceptual{k}", which the loss has in it. Of stage
+        "prior" only the "kl{k}". stage: "level0", ..., "level{K}", "joint" or "prior"; None takes the one `set_stage` chose, else
+        "joint". Coarser levels than the stage's get no gradient. Noise: see `ImageModel.loss`.
         """
         self._check_batch(images, labels, seeds)
         stage = self._stage(stage or self.stage or "joint")
@@ -383,7 +387,8 @@ class LapCVAE(EditableModel):
         return tuple(self._posterior(k, x, labels)[1] for k in range(level, self.top + 1))
 
     def decode(self, codes: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The image (N, C, H, W) of codes z_0, ..., z_K, by the means of p_k; K + 1 - k codes z_k, ... give x_k.
+        """The image (N, C, H, W) of codes z_0, ..., z_K, by the means of p_k, or of levels of `pixelcnn` by m_k; K + 1 - k codes
+        z_k, ... give x_k.
 
         A sum of bands, so values may leave [-1, 1] a little.
         """
@@ -442,7 +447,8 @@ class LapCVAE(EditableModel):
         seeds: int64 (N,). coarse, from_level: an x_k (N or 1, C, H_k, W_k), as `decompose` gives them, and k from 1 to K: this
         coarse part is kept as it is, x_0 = h_0 + u(h_1 + ... u(x_k)), its codes are the posterior's means, and the finer bands are
         drawn. temperature: scales the codes' noise, one number, or K + 1 from the finest level on; 0 takes
-        the most likely codes. Values may leave [-1, 1] a little.
+        the means of their priors, and of p(z_K) value by value that of the Gaussian with the largest weight. Pixels of levels of
+        `pixelcnn` are drawn whatever it is. Values may leave [-1, 1] a little.
         """
         self._check_seeds(seeds)
         self._check_labels(labels, len(seeds))

@@ -24,7 +24,7 @@ COARSEST = 8
 """Where there is no published schedule, sizes are halved until a side is at most this."""
 
 PAPER_SGD = {**ADAM, "optimizer": "sgd", "lr": 0.02, "lr_decay": 1e-6, "momentum": 0.5, "final_momentum": 0.8}
-"""The paper's optimiser, whose momentum rises over as many steps as the stage has."""
+"""The paper's optimiser. There momentum rises by 0.0008 an epoch, here over the steps that the stage has."""
 
 
 class Level(nn.Module):
@@ -48,7 +48,8 @@ class LAPGAN(AdversarialModel):
         "paper"   level K: z_K of `latent` -> `hidden` ReLU -> `hidden` ReLU -> image, and image -> twice [`critic_hidden` ReLU,
                   dropout 0.5] -> score, told the class beside their input; finer levels: `lapcore.nn.lapgan`'s BandGenerator and
                   BandCritic, told the class by a plane: its one-hot through a linear map and ReLU. They train by SGD at 0.02, with
-                  momentum that rises from 0.5 to 0.8 over the stage and a rate that falls by a millionth a step.
+                  momentum that rises from 0.5 to 0.8, in the paper over epochs and here over the stage, and a rate
+                  that is divided by 1 + 1e-6 t at step t.
         "modern"  ours: level K is a DCGAN, finer generators are small U-Nets without norms, and all critics have spectral norm
                   (`lapcore.nn.lapgan` says why); they train by DCGAN's Adam.
     Under "wgan-gp" all train by Adam, as Gulrajani et al. do.

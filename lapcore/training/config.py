@@ -118,9 +118,16 @@ class TrainConfig:
         return [share + (index >= len(stages) - rest) for index in range(len(stages))]
 
     def player(self, player: Player) -> Player:
-        """A model's player as this run has it."""
+        """A model's player as this run has it.
+
+        A momentum stays what the run says, and another optimiser starts without the decay that the model meant for its own.
+        """
         shared = {name: getattr(self, name) for name in FOR_ALL if getattr(self, name) is not None}
-        return dataclasses.replace(player, **{**shared, **self.players.get(player.name, {})})
+        own = self.players.get(player.name, {})
+        steady: dict[str, Any] = {"final_momentum": None} if own.keys() & {"momentum", "optimizer"} else {}
+        if "optimizer" in own:
+            steady["lr_decay"] = 0.0
+        return dataclasses.replace(player, **{**steady, **shared, **own})
 
     def check_player_names(self, names: Collection[str]) -> None:
         """ValueError unless `players` speaks of these alone."""
@@ -145,8 +152,8 @@ def _are_betas(value: object) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(_is_number(b) and 0 <= b < 1 for b in value)
 
 
-def _is_momentum(value: object) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and 0 <= value < 1
+def _is_momentum(value: Any) -> bool:
+    return _is_number(value) and bool(0 <= value < 1)
 
 
 _PLAYER: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -62,6 +62,42 @@ def test_encoders_see_their_band_and_the_coarser_image_alone() -> None:
     torch.testing.assert_close(mean, again, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_linear_paths_are_those_of_the_levels_asked_for(k: int) -> None:
+    model = small(linear=[level == k for level in range(3)])
+    has = [band.code_of_band is not None and band.band_of_code is not None for band in model.bands]
+    assert [*has, model.coarsest.encoder.linear is not None] == [level == k for level in range(3)]
+
+
+@pytest.mark.parametrize("linear", ["yes", [1, 0, 1], None, [True, False]])
+def test_linear_is_true_or_false(linear: object) -> None:
+    with pytest.raises(ValueError, match="linear: expected"):
+        small(linear=linear)
+
+
+def test_linear_paths_of_bands_add_to_the_networks() -> None:
+    """The mean of z_0 by the band, that of h_0 by z_0, and that of z_0's prior by the coarser mean."""
+    model, images = warmed(), smooth_images(2)
+    band, up = model.decompose(images).bands[0], lapcore.pyr_up(model.decompose(images).images[1], (16, 16))
+    level, codes = model.bands[0], [mean.detach() for mean, _ in model.encode(images)]
+    logvar = model.encode(images)[1][1].detach()
+
+    def means() -> list[Tensor]:
+        with torch.no_grad():
+            return [level.encode(band, up, None)[0], level.decode(codes, up, None)[0], level.prior(codes[1], logvar)[0]]
+
+    prior = level.prior_mean.linear.weight.detach()
+    before = means()
+    with torch.no_grad():
+        weights = [torch.randn(4, 768), torch.randn(768, 4), torch.randn(4, 4)]
+        level.code_of_band.weight.copy_(weights[0])
+        level.band_of_code.weight.copy_(weights[1])
+        level.prior_mean.linear.weight.copy_(prior + weights[2])
+    wanted = [band.flatten(1), codes[0], codes[1]]
+    for old, new, weight, x in zip(before, means(), weights, wanted, strict=True):
+        torch.testing.assert_close(new - old, (x @ weight.T).view_as(old), rtol=1e-4, atol=1e-3)
+
+
 # Sampling
 
 

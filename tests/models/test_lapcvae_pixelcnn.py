@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from lapcore.models import LapCVAE, load_model
-from lapcore.models.lapcvae import POSTERIOR, noise_stream, pixel_seeds
+from lapcore.models.lapcvae import POSTERIOR, PRIOR, noise_stream, pixel_seeds
 from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_nll
+from lapcore.ops.pyramid import pyr_up
 from tests.models.lapcvae_models import small, smooth_images, warmed
 
 PIXELCNN = {"pixelcnn_hidden": 8, "pixelcnn_layers": 2}
@@ -71,13 +72,32 @@ def _moved(module: torch.nn.Module | None) -> bool:
 
 
 @pytest.mark.parametrize("prior", ["reencode", "chain"])
-def test_a_sample_is_a_draw_of_each_level_s_pixels(prior: str) -> None:
-    """With the chain, which encodes nothing, all codes are drawn first and each level's pixels from what they decode to."""
+def test_a_sample_depends_on_its_seed_alone(prior: str) -> None:
     model, seeds = model_of(2, 0), torch.tensor([3, 1, 2**50])
     whole = model.sample(seeds, prior=prior)
     assert torch.equal(whole, model.sample(seeds, prior=prior))
     torch.testing.assert_close(model.sample(seeds[1:2], prior=prior), whole[1:2], rtol=0, atol=2e-5)
     assert not torch.equal(whole, model.sample(seeds + 1, prior=prior))
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": 1}, {"num_classes": 3}, {"image_size": 13}])
+def test_each_level_s_pixels_are_drawn_from_what_the_codes_decode_to(options: dict[str, int]) -> None:
+    """The chain of `sample` again: codes, what they decode to, pixels, and the moments of what is drawn so far."""
+    model, seeds = model_of(0, 2, **options), torch.tensor([3, 1, 2**50])
+    labels = None if model.num_classes is None else torch.tensor([0, 2, 1])
+    with torch.no_grad():
+        codes = [model._coarsest_code(seeds, labels, 1.0)]
+        decoded = model._likelihood(2, codes, None, labels)[2]
+        image = model.coarsest.pixels.draw(decoded, pixel_seeds(seeds, 2))  # type: ignore[union-attr]
+        for k in (1, 0):
+            mean, logvar = model._band(k).prior(*model._posteriors(image, k + 1, labels)[0])
+            noise = random.normal(mean.shape, seeds, stream=noise_stream(k, PRIOR))
+            codes.insert(0, mean + torch.exp(logvar / 2) * noise)
+            band, _, decoded = model._likelihood(k, codes, decoded, labels)
+            if k == 0:
+                band = model._band(0).pixels.draw(band, pixel_seeds(seeds, 0))  # type: ignore[union-attr]
+            image = band + pyr_up(image, model.sizes[k])
+    torch.testing.assert_close(model.sample(seeds, labels), image, rtol=0, atol=1e-4)
 
 
 def test_the_coarse_image_of_a_sample_is_on_the_levels() -> None:
@@ -115,8 +135,13 @@ def test_partial_samples_edits_and_codes_work_as_without(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pixelcnn": [3]}, "pixelcnn: expected numbers of levels, 0 to 2, got"),
-        ({"pixelcnn": [-1]}, "pixelcnn: expected numbers of levels"),
+        ({"pixelcnn": [3]}, "pixelcnn: expected a list of levels, 0 to 2, got"),
+        ({"pixelcnn": [-1]}, "pixelcnn: expected a list of levels"),
+        ({"pixelcnn": 1}, "pixelcnn: expected a list of levels, 0 to 2, got 1"),
+        ({"pixelcnn": None}, "pixelcnn: expected a list of levels"),
+        ({"pixelcnn": [True]}, "pixelcnn: expected a list of levels"),
+        ({"pixelcnn_guide": "a"}, "pixelcnn_guide: expected a number above 0, got 'a'"),
+        ({"pixelcnn_guide": True}, "pixelcnn_guide: expected a number above 0"),
         ({"pixelcnn": [1], "channels": 2}, "channels: expected 3 or 1"),
         ({"pixelcnn": [1], "pixelcnn_guide": 0}, "pixelcnn_guide: expected a number above 0"),
         ({"pixelcnn": [1], "pixelcnn_layers": 0}, "pixelcnn_layers: expected"),

@@ -142,6 +142,13 @@ def test_settings_of_players() -> None:
     assert (found.lr, found.momentum, found.grad_clip, found.betas) == (0.3, 0.5, 0.0, (0.5, 0.9))
     assert (found.turns, found.schedule, found.warmup) == (3, "linear", 100)
     assert config.player(Player("generator", ())).lr == 0.2
+    published = dataclasses.replace(model, optimizer="sgd", momentum=0.5, final_momentum=0.8, lr_decay=1e-6)
+    found = config.player(published)
+    assert (found.momentum, found.final_momentum, found.lr_decay) == (0.5, None, 1e-6)
+    found = TrainConfig(players={"critic": {"optimizer": "adamw"}}).player(published)
+    assert (found.final_momentum, found.lr_decay) == (None, 0.0)
+    found = TrainConfig(players={"critic": {"momentum": 0.6, "final_momentum": 0.9}}).player(published)
+    assert (found.momentum, found.final_momentum, found.lr_decay) == (0.6, 0.9, 1e-6)
     with pytest.raises(ValueError, match="players: expected names among generator, got critic"):
         config.check_player_names(["generator"])
 
