@@ -74,13 +74,13 @@ class LapCVAE(EditableModel):
     KL[q_K || p(z_K)] by one draw of z_K. The codes of a VAE that reconstructs well are not N(0, I) over the data, and what is drawn
     between them looks like nothing.
 
-    Levels of `pixelcnn` have the likelihood of a PixelVAE, whose pixels see those before them,
+    Levels of `pixelcnn` have the likelihood of a PixelVAE (Gulrajani et al., ICLR 2017), whose pixels see those before them,
 
         p_k(h_k | z_k, ..., z_K) = prod_t p(h_{k,t} | h_{k,1}, ..., h_{k,t-1}, m_k),   m_k = m_k(z_k, ..., z_K)
 
-    (`lapcore.nn.pixel_likelihood`); m_k, what the codes decode to, is made a picture by a Gaussian beside it: L_k has
-    `pixelcnn_guide` times -log N(h_k; m_k, v_k) in it. The smaller the guide, the less of the band the codes hold, and the more of
-    it is drawn pixel by pixel.
+    (`lapcore.nn.pixel_likelihood`); m_k, what the codes decode to, is made a picture by a Gaussian beside it (Lucas and Verbeek
+    2018): L_k has `pixelcnn_guide` times -log N(h_k; m_k, v_k) in it. The smaller the guide, the less of the band the codes hold,
+    and the more of it is drawn pixel by pixel.
 
     Noise is a function of (seed, level, kind: prior, choice, posterior or pixels) and place alone.
 
@@ -94,7 +94,7 @@ class LapCVAE(EditableModel):
         latent: length of the coarsest code.
         band_latent: length of the finer codes; one number, or K from the finest level on.
         widths: channels of the coarsest encoder's convolutions, mirrored in its decoder.
-        hidden: units of the hidden layers of the coarsest encoder and of p(z_K).
+        hidden: units of the hidden layers of the coarsest encoder, and of p(z_K), which has at least `latent`.
         band_width: channels of the finer levels at half size, twice that at quarter size; one number or K.
         band_hidden: units of the finer encoders' hidden layer, and half those of R_k's and S_k's; one number or K.
         prior_layers: hidden layers of the network that is p(z_K); 0 for N(0, I).
