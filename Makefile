@@ -1,4 +1,4 @@
-# make quickstart   train a LapCVAE and a VAE on cartoon faces, compare them, and draw a picture: about six minutes on two cores
+# make quickstart   train a LapCVAE and a VAE on cartoon faces, compare them, and draw a picture: about twelve minutes of one core
 # make test         the test suite, without the tests marked slow
 # make test-all     all of it
 # make check        linters, types, formatting, and the native build with warnings as errors

@@ -1,4 +1,4 @@
-"""`make quickstart`: the project's main job, in a few minutes on two cores.
+"""`make quickstart`: the project's main job, in about twelve minutes of one core.
 
 Draws cartoon faces, trains a LapCVAE and a VAE of the same size on them, in as many steps but for the quick ones of its priors;
 measures the sqrt(MSE) of both on faces that neither has seen, and how far their samples are from these; times the pyramid against
