@@ -176,7 +176,7 @@ class _Faces:
         return torch.stack([self.values(column) == value for column, value in wanted.items()]).all(0)
 
     def place(self, column: str, **wanted: float) -> Tensor:
-        """Where faces with the attribute differ from those without, on average over faces with these values, bool (H, W)."""
+        """Marks where faces with the attribute differ from those without, on average over faces with these values: bool (H, W)."""
         which = [self._which(**{column: value}, **wanted) for value in (0, 1)]
         without, having = (self.images(of.nonzero()[:, 0].tolist()).mean(0) for of in which)
         return (having - without).abs().amax(0) > DIFFERENCE

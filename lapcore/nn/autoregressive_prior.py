@@ -17,7 +17,7 @@ MIXTURES = 5
 """Gaussians for each value of a code."""
 
 INITIAL_LOGVAR = -1.0
-"""Where the log-variances of these Gaussians start, their means being drawn from N(0, 1)."""
+"""The log-variances of these Gaussians start here, and their means are drawn from N(0, 1)."""
 
 
 class AutoregressivePrior(nn.Module):

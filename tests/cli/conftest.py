@@ -68,51 +68,47 @@ SIZE = 16
 TINY = {"image_size": SIZE, "latent": 8, "widths": (8, 8), "decoder_widths": (8, 8), "hidden": 16}
 
 
-@pytest.fixture(scope="session")
-def vae(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("runs") / "vae"
-    VAE(**TINY).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def lapcvae(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("runs") / "lapcvae"
-    LapCVAE(image_size=SIZE, levels=2, latent=8, band_latent=8, widths=(8,), band_width=8, hidden=16).save_pretrained(
-        folder
-    )
-    return folder
-
-
-@pytest.fixture(scope="session")
-def conditional(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("runs") / "conditional"
-    VAE(**TINY, num_classes=4).save_pretrained(folder)
-    return folder
-
-
 ATTRIBUTES = ["glasses", "hair=black", "hair=red"]
 
 
 @pytest.fixture(scope="session")
-def described(tmp_path_factory):
-    """A model of attributes."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("runs") / "described"
-    VAE(**TINY, attributes=ATTRIBUTES).save_pretrained(folder)
-    return folder
+def saved(tmp_path_factory):
+    """saved(VAE, **settings) is the folder of such a model, with weights of seed 0."""
+
+    def save(kind, **settings):
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp("runs") / kind.name
+        kind(**settings).save_pretrained(folder)
+        return folder
+
+    return save
 
 
 @pytest.fixture(scope="session")
-def pixels(tmp_path_factory):
-    """An autoregressive model of grey images of 5x5."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("runs") / "pixels"
-    GatedPixelCNN(image_size=5, channels=1, hidden=4, layers=2, levels=16).save_pretrained(folder)
-    return folder
+def vae(saved):
+    return saved(VAE, **TINY)
+
+
+@pytest.fixture(scope="session")
+def lapcvae(saved):
+    return saved(LapCVAE, image_size=SIZE, levels=2, latent=8, band_latent=8, widths=(8,), band_width=8, hidden=16)
+
+
+@pytest.fixture(scope="session")
+def conditional(saved):
+    return saved(VAE, **TINY, num_classes=4)
+
+
+@pytest.fixture(scope="session")
+def described(saved):
+    """A model is told attributes."""
+    return saved(VAE, **TINY, attributes=ATTRIBUTES)
+
+
+@pytest.fixture(scope="session")
+def pixels(saved):
+    """A model draws grey images of 5x5 pixel by pixel."""
+    return saved(GatedPixelCNN, image_size=5, channels=1, hidden=4, layers=2, levels=16)
 
 
 @pytest.fixture

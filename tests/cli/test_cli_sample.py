@@ -14,7 +14,7 @@ from tests.cli.conftest import SIZE, contents, table
 
 
 def test_samples_are_a_property_of_their_seeds(lapcore, run, vae, tmp_path):
-    """As two processes with different thread counts, and in parts."""
+    """Two processes of different thread counts draw the same bytes, and so do parts of a range."""
     for threads in (1, 2):
         out = tmp_path / f"threads-{threads}"
         result = lapcore(

@@ -11,11 +11,7 @@ from torch import Tensor
 import lapcore
 from lapcore.models.lapcvae import CHOICE, PRIOR, noise_stream
 from lapcore.nn.autoregressive_prior import MIXTURES
-from tests.models.lapcvae_models import small, smooth_images, warmed
-
-CLOSE = {"rtol": 0.0, "atol": 2e-5}
-"""Pixels of two batch shapes: a few hundred float32 roundings of values near 1."""
-
+from tests.models.lapcvae_models import CLOSE, small, smooth_images, warmed
 
 # The hierarchy
 
@@ -77,7 +73,7 @@ def test_linear_is_true_or_false(linear: object) -> None:
 
 def test_linear_paths_of_bands_add_to_the_networks() -> None:
     """The mean of z_0 by the band, that of h_0 by z_0, and that of z_0's prior by the coarser mean."""
-    model, images = warmed(), smooth_images(2)
+    model, images = warmed().double(), smooth_images(2).double()
     band, up = model.decompose(images).bands[0], lapcore.pyr_up(model.decompose(images).images[1], (16, 16))
     level, codes = model.bands[0], [mean.detach() for mean, _ in model.encode(images)]
     logvar = model.encode(images)[1][1].detach()
@@ -89,13 +85,13 @@ def test_linear_paths_of_bands_add_to_the_networks() -> None:
     prior = level.prior_mean.linear.weight.detach()
     before = means()
     with torch.no_grad():
-        weights = [torch.randn(4, 768), torch.randn(768, 4), torch.randn(4, 4)]
+        weights = [torch.randn(*shape).double() for shape in ((4, 768), (768, 4), (4, 4))]
         level.code_of_band.weight.copy_(weights[0])
         level.band_of_code.weight.copy_(weights[1])
         level.prior_mean.linear.weight.copy_(prior + weights[2])
     wanted = [band.flatten(1), codes[0], codes[1]]
     for old, new, weight, x in zip(before, means(), weights, wanted, strict=True):
-        torch.testing.assert_close(new - old, (x @ weight.T).view_as(old), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(new - old, (x @ weight.T).view_as(old), rtol=1e-9, atol=1e-9)
 
 
 # Sampling

@@ -56,7 +56,7 @@ def test_draws_are_those_of_the_whole_network_at_every_pixel() -> None:
             again[:, :, i, j] = sample_discretized_logistic_mixture(out, seeds, channels=3)[:, :, i, j]
         torch.testing.assert_close(drawn, 2 * again, rtol=0, atol=1e-6)
         grid = (drawn / 2 + 1) / 2 * (LEVELS - 1)
-    assert (grid - grid.round()).abs().max() < 1e-3
+    assert (grid - grid.round()).abs().max() <= 6 * 255 * 2**-24  # six roundings of at most 255
     assert pixels.nll(drawn, m).isfinite().all()
 
 
