@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,38 +20,14 @@ from lapcore.models.base import (
 from lapcore.models.editing import EditableModel
 from lapcore.nn.autoregressive_prior import MIXTURES
 from lapcore.nn.blocks import Moments, halvings
-from lapcore.nn.levels import BandLevel, CoarsestLevel, Level
-from lapcore.nn.pixel_likelihood import PixelLikelihood
+from lapcore.nn.level_noise import CHOICE, POSTERIOR, PRIOR, noise_stream, pixel_seeds
+from lapcore.nn.levels import BandLevel, CoarsestLevel, Level, Terms
+from lapcore.nn.pixel_likelihood import PixelLikelihood, check_pixelcnn
 from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_nll, reparameterize, reparameterize_kl
 from lapcore.ops.pyramid import gaussian_pyramid, laplacian_pyramid, pyr_up
 
-PRIOR, CHOICE, POSTERIOR, PIXELS = range(4)
-"""Kinds of noise: of codes from their prior, of the choice of its Gaussians, of codes from their posterior, and of pixels."""
-
-
-def noise_stream(level: int, kind: int) -> int:
-    """A stream of noise for each level and kind, so that one seed serves all."""
-    return 4 * level + kind
-
-
-def pixel_seeds(seeds: Tensor, level: int) -> Tensor:
-    """Seeds (N,) that the pixels of a level are drawn with."""
-    high, low = random.bits((len(seeds), 2), seeds, stream=noise_stream(level, PIXELS)).long().unbind(1)
-    return (high << 32) | (low & 0xFFFFFFFF)
-
-
 Features = Callable[[Tensor], Tensor]
-
-
-class Terms(NamedTuple):
-    """A level's loss has these terms: nats (N,), and means over the batch."""
-
-    nll: Tensor
-    kl: Tensor
-    mse: Tensor
-    guide: Tensor | None
-    perceptual: Tensor | None
 
 
 class LapCVAE(EditableModel):
@@ -161,7 +137,7 @@ class LapCVAE(EditableModel):
         linears = per_level("linear", linear, levels + 1)
         if not all(isinstance(own, bool) for own in linears):
             raise ValueError(f"linear: expected true or false, or a list of {levels + 1} of them, got {linear!r}")
-        self._check_pixelcnn(pixelcnn, levels, pixelcnn_guide)
+        check_pixelcnn(pixelcnn, levels, channels, pixelcnn_guide)
         latents = [*per_level("band_latent", band_latent, levels), latent]
         band_widths = per_level("band_width", band_width, levels)
         band_hiddens = per_level("band_hidden", band_hidden, levels)
@@ -207,15 +183,6 @@ class LapCVAE(EditableModel):
             pixels[-1],
         )
 
-    def _check_pixelcnn(self, pixelcnn: Sequence[int], levels: int, guide: float) -> None:
-        listed = isinstance(pixelcnn, list | tuple)
-        if not listed or any(isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= levels for k in pixelcnn):
-            raise ValueError(f"pixelcnn: expected a list of levels, 0 to {levels}, got {pixelcnn!r}")
-        if pixelcnn and self.channels not in (1, 3):
-            raise ValueError(f"channels: expected 3 or 1 where a level's likelihood is a PixelCNN, got {self.channels}")
-        if isinstance(guide, bool) or not isinstance(guide, int | float) or not 0 < guide < math.inf:
-            raise ValueError(f"pixelcnn_guide: expected a number above 0, got {guide!r}")
-
     def perceive(self, features: Features | None, weight: float = 1.0) -> None:
         """Adds a perceptual loss to every level: `weight` times mean((phi(x_k) - phi(y_k))^2), y_k what the level decodes to.
 
@@ -260,15 +227,9 @@ class LapCVAE(EditableModel):
         finest, coarsest = (0, self.top) if stage == "joint" else (int(stage[5:]), int(stage[5:]))
         terms = self._terms(images, labels, seeds, finest, coarsest)
         values = {k: self.channels * self.sizes[k][0] ** 2 for k in terms}
-        parts = [self._weighted(k, term).mean() / values[k] for k, term in terms.items()]
-        perceptual = [term.perceptual for term in terms.values() if term.perceptual is not None]
-        losses = {"loss": torch.stack(parts + perceptual).sum()}
-        for k, term in terms.items():
-            guide = None if term.guide is None else term.guide.mean()
-            named: dict[str, Tensor | None] = {"nll": term.nll.mean(), "kl": term.kl.mean(), "mse": term.mse}
-            named |= {"guide": guide, "perceptual": term.perceptual}
-            losses |= {f"{name}{k}": value.detach() for name, value in named.items() if value is not None}
-        return losses
+        losses = [term.loss(self.kl_weights[k], self.guide, values[k]) for k, term in terms.items()]
+        logged = {f"{name}{k}": value for k, term in terms.items() for name, value in term.logged().items()}
+        return {"loss": torch.stack(losses).sum()} | logged
 
     def _prior_loss(self, images: Tensor, labels: Tensor | None, seeds: Tensor | None) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -279,11 +240,6 @@ class LapCVAE(EditableModel):
         ]
         loss = torch.stack([kl / self._level(k).latent for k, kl in enumerate(kls)]).sum()
         return {"loss": loss} | {f"kl{k}": kl.detach() for k, kl in enumerate(kls)}
-
-    def _weighted(self, k: int, term: Terms) -> Tensor:
-        """L_k of each image, with the guide."""
-        bound = term.nll + self.kl_weights[k] * term.kl
-        return bound if term.guide is None else bound + self.guide * term.guide
 
     def elbo(self, images: Tensor, labels: Tensor | None = None, seeds: Tensor | None = None) -> Tensor:
         """A lower bound on log p(x_K) + sum_k log p(h_k | x_{k+1}), in nats, (N,), from one code per image and level.
@@ -313,16 +269,10 @@ class LapCVAE(EditableModel):
                 mean, logvar, image = self._likelihood(k, codes, image, labels)
             if k <= coarsest:
                 self._level(k).note(moments[1])
-                nll, guide = self._nll(k, band, mean, logvar)
+                nll, guide = self._level(k).nll(band, mean, logvar)
                 mse = (mean - band).square().mean()
                 terms[k] = Terms(nll, kl, mse, guide, self._perceived(x[k], image))
         return terms
-
-    def _nll(self, k: int, band: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor | None]:
-        """-log p_k(h_k | ...), (N,), and where that is a PixelCNN its guide."""
-        gaussian = gaussian_nll(band, mean, logvar)
-        pixels = self._level(k).pixels
-        return (gaussian, None) if pixels is None else (pixels.nll(band, mean), gaussian)
 
     def _perceived(self, image: Tensor, decoded: Tensor) -> Tensor | None:
         if self.perception is None:

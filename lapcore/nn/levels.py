@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,31 @@ from lapcore.nn.blocks import (
 from lapcore.nn.condition import Condition, LabelBias
 from lapcore.nn.pixel_likelihood import PixelLikelihood
 from lapcore.nn.processes import processes, summed
+from lapcore.ops.gaussian import gaussian_nll
 
 LARGEST_START = 8
 """Pixels on a side of the map that code vectors are unfolded to, at most: its linear layer grows with their number."""
+
+
+class Terms(NamedTuple):
+    """A level's loss has these terms: nats (N,), and means over the batch."""
+
+    nll: Tensor
+    kl: Tensor
+    mse: Tensor
+    guide: Tensor | None
+    perceptual: Tensor | None
+
+    def loss(self, kl_weight: float, guide_weight: float, values: int) -> Tensor:
+        """Weighs the terms, a scalar in nats per value of the band, of which there are `values`."""
+        nats = self.nll + kl_weight * self.kl
+        nats = nats if self.guide is None else nats + guide_weight * self.guide
+        loss = nats.mean() / values
+        return loss if self.perceptual is None else loss + self.perceptual
+
+    def logged(self) -> dict[str, Tensor]:
+        """Gives the means of the terms that there are, for the log."""
+        return {name: term.detach().mean() for name, term in self._asdict().items() if term is not None}
 
 
 class Level(nn.Module):
@@ -45,6 +68,11 @@ class Level(nn.Module):
         self.latent = latent
         self.pixels = pixels
         self.register_buffer("typical_logvar", torch.full((latent,), INITIAL_CODE_LOGVAR))
+
+    def nll(self, h: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-log p(h | z), (N,), by what z decodes to, and beside a PixelCNN its guide's."""
+        gaussian = gaussian_nll(h, mean, logvar)
+        return (gaussian, None) if self.pixels is None else (self.pixels.nll(h, mean), gaussian)
 
     def note(self, logvar: Tensor) -> None:
         """Keeps the running mean of the posterior's log-variance, which `prior="chain"` takes for the unknown one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -16,6 +17,17 @@ from lapcore.ops.pixelcnn_sampler import Mixture, level_indices, level_values, s
 
 LEVELS = 256
 MIXTURES = 5
+
+
+def check_pixelcnn(pixelcnn: Sequence[int], levels: int, channels: int, guide: float) -> None:
+    """Raises ValueError, naming the argument, unless levels 0 to `levels` of such images can have these settings."""
+    listed = isinstance(pixelcnn, list | tuple)
+    if not listed or any(isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= levels for k in pixelcnn):
+        raise ValueError(f"pixelcnn: expected a list of levels, 0 to {levels}, got {pixelcnn!r}")
+    if pixelcnn and channels not in (1, 3):
+        raise ValueError(f"channels: expected 3 or 1 where a level's likelihood is a PixelCNN, got {channels}")
+    if isinstance(guide, bool) or not isinstance(guide, int | float) or not 0 < guide < math.inf:
+        raise ValueError(f"pixelcnn_guide: expected a number above 0, got {guide!r}")
 
 
 class PixelLikelihood(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import lapcore
-from lapcore.models.lapcvae import CHOICE, PRIOR, noise_stream
 from lapcore.nn.autoregressive_prior import MIXTURES
+from lapcore.nn.level_noise import CHOICE, PRIOR, noise_stream
 from tests.models.lapcvae_models import CLOSE, small, smooth_images, warmed
 
 # The hierarchy

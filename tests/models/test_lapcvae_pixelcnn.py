@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lapcore.models import LapCVAE, load_model
-from lapcore.models.lapcvae import POSTERIOR, PRIOR, noise_stream, pixel_seeds
+from lapcore.nn.level_noise import POSTERIOR, PRIOR, noise_stream, pixel_seeds
 from lapcore.ops import random
 from lapcore.ops.gaussian import gaussian_nll, reparameterize
 from lapcore.ops.pyramid import pyr_up

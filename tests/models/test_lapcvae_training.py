@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lapcore
-from lapcore.models.lapcvae import POSTERIOR, noise_stream
+from lapcore.nn.level_noise import POSTERIOR, noise_stream
 from tests.models.lapcvae_models import level_of, priors_of, small, smooth_images, state_of, warmed
 
 
