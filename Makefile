@@ -12,9 +12,12 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csr
 # No fallback from one backend to another, and no skipping of those that every machine has.
 # Threads that wait sleep: the other process needs the core.
 STRICTLY := LAPCORE_STRICT=1 LAPCORE_TEST_BACKENDS=cpu,triton OMP_WAIT_POLICY=passive
-# CUDA, where there is nvcc, is built for the card of this machine, or for one kind, to see that it builds.
-CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -1 | tr -d .),90)-real
-export CUDAARCHS
+# CUDA, where there are nvcc and a card, is built for that card.
+ifneq ($(shell nvidia-smi -L 2> /dev/null),)
+export CUDAARCHS ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .)-real
+endif
+# All targets share one build, and its warnings are errors; LAPCORE_WERROR=0 builds in spite of those of another compiler.
+export LAPCORE_WERROR ?= 1
 # How many processes share the tests out.
 WORKERS ?= 2
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
@@ -31,7 +34,7 @@ test: $(VENV)/dev.stamp
 test-all: $(VENV)/dev.stamp
 	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
-check: $(VENV)/strict.stamp
+check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -56,12 +59,14 @@ $(VENV)/bin/python:
 	@test -e "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
 	    echo "note: Python's headers are missing, so no C++ kernels will be built; on Debian and Ubuntu: apt-get install python3-dev"
 
-# One stamp for each set of extras; a change of the sources or the pins installs again.
-$(VENV)/%.stamp: $(SOURCES) | $(VENV)/bin/python
-	$(PIP) install --quiet -c constraints.txt -e ".[$*]"
+# The package and its native code, which build/ keeps the objects of. Its build requirements are installed beside it: in an
+# isolated build pybind11 lies elsewhere each time, and the bindings are compiled again.
+$(VENV)/lapcore.stamp: $(SOURCES) | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt setuptools cmake ninja pybind11
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e .
 	@touch $@
 
-# The same with warnings as errors.
-$(VENV)/strict.stamp: $(SOURCES) | $(VENV)/bin/python
-	LAPCORE_WERROR=1 $(PIP) install --quiet -c constraints.txt -e ".[dev]"
-	@touch $(VENV)/dev.stamp $@
+# What the extras ask for; the package itself is there.
+$(VENV)/%.stamp: $(VENV)/lapcore.stamp
+	$(PIP) install --quiet -c constraints.txt "lapcore[$*]"
+	@touch $@

@@ -1,12 +1,13 @@
 """Builds `lapcore._C` with CMake; everything else about the package is in pyproject.toml.
 
 LAPCORE_BUILD chooses what is built:
-  auto  (default) C++ if there is a compiler; CUDA too if there is nvcc. Never fails the install.
+  auto  (default) C++ if there is a compiler; CUDA too if there are nvcc and a card. Never fails the install.
   cpu   C++ or an error.
   cuda  C++ and CUDA or an error.
   none  Python only.
-LAPCORE_WERROR=1 makes warnings errors, and any error one of the install, which is how `make check` builds.
-What was built, and why anything was not, is kept in lapcore/_build.json, which `lapcore info` shows.
+LAPCORE_WERROR=1 makes warnings errors, and whatever does not compile an error of the install, which is how `make` builds.
+What was built, and why anything was not, is kept in lapcore/_build.json, which `lapcore info` shows. Objects are kept in
+build/, so that the next build compiles only what has changed; ccache is used where it is installed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -23,6 +25,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 MODES = ("auto", "cpu", "cuda", "none")
+COMPILER_VARIABLES = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDAARCHS", "CUDACXX", "CUDAFLAGS")
+"""Those that CMake reads when it configures a folder for the first time, and never again."""
 
 
 def build_mode() -> str:
@@ -53,6 +57,16 @@ def find_nvcc() -> str | None:
     return shutil.which("nvcc", path=f"{home}/bin" if home else None)
 
 
+def has_card() -> bool:
+    """Whether NVIDIA's driver lists a card."""
+    tool = shutil.which("nvidia-smi")
+    return tool is not None and b"GPU " in subprocess.run([tool, "-L"], capture_output=True).stdout
+
+
+def version_of(cmake: str) -> str:
+    return subprocess.run([cmake, "--version"], capture_output=True, text=True, check=True).stdout.partition("\n")[0]
+
+
 class CMakeBuild(build_ext):
     """Configures and builds csrc/ with CMake and records the outcome."""
 
@@ -67,6 +81,8 @@ class CMakeBuild(build_ext):
             nvcc = find_nvcc() if mode in ("auto", "cuda") else None
             if mode == "cuda" and nvcc is None:
                 raise RuntimeError("LAPCORE_BUILD=cuda: nvcc was not found on PATH or under CUDA_HOME")
+            if mode == "auto" and nvcc is not None and not has_card():
+                nvcc, report["reason"] = None, "CUDA: there is nvcc, but nvidia-smi lists no card"
             self.compile(target, mode, nvcc, report)
         in_place = self.inplace or self.editable_mode
         if in_place and not report["cpu"]:
@@ -82,7 +98,7 @@ class CMakeBuild(build_ext):
             self.cmake(target, nvcc)
             report["cuda"] = nvcc is not None
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-            if mode in ("cpu", "cuda") or warnings_are_errors():
+            if mode in ("cpu", "cuda") or (warnings_are_errors() and "--build" in getattr(error, "cmd", ())):
                 raise
             report["reason"] = f"{'CUDA: ' if nvcc else ''}{self.describe(error)}"
             if nvcc is not None:
@@ -94,24 +110,38 @@ class CMakeBuild(build_ext):
     def cmake(self, target: Path, nvcc: str | None) -> None:
         import pybind11
 
-        work = Path(self.build_temp).resolve() / ("cuda" if nvcc else "cpu")
-        work.mkdir(parents=True, exist_ok=True)
+        cmake = cmake_command()
+        work = ROOT / "build" / f"{'cuda' if nvcc else 'cpu'}-{sysconfig.get_config_var('SOABI')}"
         configure = [
-            cmake_command(), "--fresh", "-S", str(ROOT), "-B", str(work), "-DCMAKE_BUILD_TYPE=Release",
+            cmake, "-S", str(ROOT), "-B", str(work), "-DCMAKE_BUILD_TYPE=Release",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            f"-DLAPCORE_MODULE={target}",
+            f"-DLAPCORE_MODULE={work / target.name}",
             f"-DLAPCORE_CUDA={'ON' if nvcc else 'OFF'}",
             f"-DLAPCORE_WERROR={'ON' if warnings_are_errors() else 'OFF'}",
         ]  # fmt: skip
-        if shutil.which("ninja"):
-            configure += ["-G", "Ninja"]
+        if ninja := shutil.which("ninja"):
+            configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+        if ccache := shutil.which("ccache"):
+            configure += [f"-DCMAKE_{language}_COMPILER_LAUNCHER={ccache}" for language in ("CXX", "CUDA")]
         if nvcc:
             configure.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
-        self.run_logged(configure)
-        self.run_logged(
-            [cmake_command(), "--build", str(work), "--parallel", str(self.parallel or os.cpu_count() or 1)]
-        )
+        self.run_logged([*configure, *self.fresh(work, cmake)])
+        self.run_logged([cmake, "--build", str(work), "--parallel", str(self.parallel or os.cpu_count() or 1)])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(work / target.name, target)
+
+    @staticmethod
+    def fresh(work: Path, cmake: str) -> list[str]:
+        """CMake's option to configure anew, where the folder was configured with another CMake or other compilers."""
+        work.mkdir(parents=True, exist_ok=True)
+        settings = json.dumps([version_of(cmake), shutil.which("ninja") is not None, shutil.which("ccache") is not None,
+                               *(os.environ.get(name) for name in COMPILER_VARIABLES)])  # fmt: skip
+        kept = work / "settings.json"
+        if kept.is_file() and kept.read_text() == settings:
+            return []
+        kept.write_text(settings)
+        return ["--fresh"]
 
     @staticmethod
     def run_logged(command: list[str]) -> None:

@@ -10,12 +10,16 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from lapcore import native
 from tests.cuda.harness import KERNELS, ROOT
+
+pybind11 = pytest.importorskip("pybind11")
+BINDINGS = sorted((ROOT / "csrc/cuda").glob("*.cpp"))
 
 
 def cuobjdump() -> str | None:
@@ -38,6 +42,19 @@ def test_what_is_built_has_no_local_memory() -> None:
     used = re.findall(r"Function (\w+):\s+REG:\d+ STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", done.stdout)
     assert len(used) >= len(kernels)
     assert [each for each in used if each[1:] != ("0", "0")] == []
+
+
+@pytest.mark.parametrize("source", BINDINGS, ids=lambda path: path.stem)
+def test_bindings_compile(source: Path) -> None:
+    """They are built where there is a card."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("needs nvcc")
+    python = sysconfig.get_path("include")
+    folders = (ROOT / "csrc", Path(nvcc).resolve().parents[1] / "include", python, pybind11.get_include())
+    command = ["g++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *(f"-I{each}" for each in folders)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
