@@ -7,6 +7,7 @@
 
 #include <optional>
 
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "cpu/memory.h"
 #include "tensors.h"
@@ -52,7 +53,7 @@ void pyramid_apply(int op, int dtype, int border, int threads, const Tensor& src
                    const std::optional<std::pair<TapsTensor, TapsTensor>>& tables) {
     const View source = merged(src), target = merged(dst), added = base ? merged(*base) : View{};
     const PyramidCall call = call_of(dtype, border, threads);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     prefer_huge_pages(target, bytes_of(dtype));
     if (tables) {
         kernels().pyramid.apply_tables(call, table_of(tables->first), table_of(tables->second), source,
@@ -65,7 +66,7 @@ void pyramid_apply(int op, int dtype, int border, int threads, const Tensor& src
 void gaussian_pyramid(int dtype, int border, int threads, const Tensor& x, const std::vector<Tensor>& out) {
     const View source = merged(x);
     const auto outputs = merged(out);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(dtype));
     kernels().pyramid.gaussian_pyramid(call_of(dtype, border, threads), source, outputs);
 }
@@ -75,7 +76,7 @@ void laplacian_pyramid(int dtype, int border, int threads, const Tensor& x, cons
     const View source = merged(x);
     const auto outputs = merged(out);
     const auto between = pointers(work);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(dtype));
     kernels().pyramid.laplacian_pyramid(call_of(dtype, border, threads), source, outputs, between);
 }
@@ -85,7 +86,7 @@ void collapse(int dtype, int border, int threads, const std::vector<Tensor>& pyr
     const auto levels = merged(pyramid);
     const View target = merged(out);
     const auto between = pointers(work);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     prefer_huge_pages(target, bytes_of(dtype));
     kernels().pyramid.collapse(call_of(dtype, border, threads), levels, target, between);
 }
@@ -96,7 +97,7 @@ void laplacian_loss(int dtype, int border, int threads, const Tensor& input, con
                     const std::optional<Tensor>& grad) {
     const View a = merged(input), b = merged(target), gradient = grad ? merged(*grad) : View{};
     const auto weights = merged(masks);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     if (grad) prefer_huge_pages(gradient, bytes_of(dtype));
     const LossCall call{call_of(dtype, border, threads), sizes, samples, weighted, pointer(coefficients)};
     kernels().pyramid.laplacian_loss(call, a, b, weights, pointer(loss), grad ? &gradient : nullptr);

@@ -1,5 +1,6 @@
 // lapcore/native/gaussian.py's side of csrc/cpu/gaussian.h.
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
 
@@ -22,7 +23,7 @@ Moments moments_of(const MomentRows& rows) {
 void forward(int dtype, int threads, const Shape& shape, const MomentRows& moments, const SeedsTensor& seeds,
              std::uintptr_t z, std::uintptr_t kl) {
     const Moments m = moments_of(moments);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().gaussian.forward(call_of(dtype, threads, shape), m, seeds_of(seeds), pointer(z), pointer(kl));
 }
 
@@ -30,21 +31,21 @@ void backward(int dtype, int threads, const Shape& shape, const std::optional<Ro
               std::uintptr_t grad_kl, const MomentRows& moments, const SeedsTensor& seeds,
               const MomentRows& gradients) {
     const Moments m = moments_of(moments), out = moments_of(gradients);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().gaussian.backward(call_of(dtype, threads, shape), rows_of(grad_z), pointer(grad_kl), m, seeds_of(seeds),
                                 out);
 }
 
 void nll(int dtype, int threads, const Shape& shape, const RowsTensor& x, const RowsTensor& mean,
          const RowsTensor& logvar, std::uintptr_t out) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().gaussian.nll(call_of(dtype, threads, shape), rows_of(x), rows_of(mean), rows_of(logvar), pointer(out));
 }
 
 void nll_backward(int dtype, int threads, const Shape& shape, std::uintptr_t grad, const RowsTensor& x,
                   const RowsTensor& mean, const RowsTensor& logvar, std::uintptr_t d_x, std::uintptr_t d_mean,
                   std::uintptr_t d_logvar) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().gaussian.nll_backward(call_of(dtype, threads, shape), pointer(grad), rows_of(x), rows_of(mean),
                                     rows_of(logvar), pointer(d_x), pointer(d_mean), pointer(d_logvar));
 }

@@ -1,5 +1,6 @@
 // lapcore/native/likelihood.py's side of csrc/cpu/likelihood.h.
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
 
@@ -15,14 +16,14 @@ MixtureCall call_of(int dtype, int threads, int channels, bool official) {
 void nll(int dtype, int threads, int channels, bool official, const Tensor& params, const Tensor& x,
          std::uintptr_t out) {
     const View from = view_of(params), image = view_of(x);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().likelihood.nll(call_of(dtype, threads, channels, official), from, image, pointer(out));
 }
 
 void nll_backward(int dtype, int threads, int channels, bool official, std::uintptr_t grad, const Tensor& params,
                   const Tensor& x, std::uintptr_t d_params, std::uintptr_t d_x) {
     const View from = view_of(params), image = view_of(x);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().likelihood.nll_backward(call_of(dtype, threads, channels, official), pointer(grad), from, image,
                                       pointer(d_params), pointer(d_x));
 }
@@ -30,7 +31,7 @@ void nll_backward(int dtype, int threads, int channels, bool official, std::uint
 void sample(int dtype, int threads, int channels, bool snap, const Tensor& params, const SeedsTensor& seeds,
             std::uintptr_t out) {
     const View from = view_of(params);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().likelihood.sample(call_of(dtype, threads, channels, false), from, seeds_of(seeds), snap, pointer(out));
 }
 

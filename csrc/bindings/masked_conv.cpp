@@ -1,5 +1,6 @@
 // The side of lapcore/native/masked_conv.py.
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
 
@@ -19,7 +20,7 @@ void forward(int dtype, int threads, const Live& live, std::int64_t stride, cons
     const MaskedConvCall call = call_of(dtype, threads, live, stride);
     const Epilogue epilogue{pointer(bias), pointer(condition), per_pixel, static_cast<Activation>(activation)};
     const View source = view_of(x), weights = view_of(weight), target = view_of(y);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().masked_conv.forward(call, source, weights, epilogue, target);
 }
 
@@ -27,7 +28,7 @@ void backward_input(int dtype, int threads, const Live& live, const Tensor& grad
                     const Tensor& dx) {
     const MaskedConvCall call = call_of(dtype, threads, live, 1);
     const View source = view_of(grad), weights = view_of(weight), target = view_of(dx);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().masked_conv.backward_input(call, source, weights, target);
 }
 
@@ -35,31 +36,31 @@ void backward_weight(int dtype, int threads, const Live& live, std::int64_t stri
                      const Tensor& d_weight) {
     const MaskedConvCall call = call_of(dtype, threads, live, stride);
     const View incoming = view_of(grad), source = view_of(x), target = view_of(d_weight);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().masked_conv.backward_weight(call, incoming, source, target);
 }
 
 void gate(int dtype, int threads, int first, std::int64_t rows, std::int64_t half, std::uintptr_t x, std::uintptr_t y) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().masked_conv.gated(static_cast<DType>(dtype), threads, static_cast<First>(first), rows, half, pointer(x),
                                 pointer(y));
 }
 
 void gate_backward(int dtype, int threads, int first, std::int64_t rows, std::int64_t half, std::uintptr_t grad,
                    std::uintptr_t x, std::uintptr_t dx) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().masked_conv.gated_backward(static_cast<DType>(dtype), threads, static_cast<First>(first), rows, half,
                                          pointer(grad), pointer(x), pointer(dx));
 }
 
 void elu(int dtype, int threads, std::int64_t rows, std::int64_t half, std::uintptr_t x, std::uintptr_t y) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().masked_conv.concat_elu(static_cast<DType>(dtype), threads, rows, half, pointer(x), pointer(y));
 }
 
 void elu_backward(int dtype, int threads, std::int64_t rows, std::int64_t half, std::uintptr_t grad, std::uintptr_t x,
                   std::uintptr_t dx) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().masked_conv.concat_elu_backward(static_cast<DType>(dtype), threads, rows, half, pointer(grad), pointer(x),
                                               pointer(dx));
 }

@@ -1,4 +1,5 @@
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
 
@@ -10,7 +11,7 @@ namespace {
 void parzen_log_likelihood(int dtype, int threads, const Tensor& x, const Tensor& samples,
                            const std::vector<double>& sigmas, std::uintptr_t result) {
     const View rows = view_of(x), centres = view_of(samples);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().parzen.log_likelihood(static_cast<DType>(dtype), threads, rows, centres, sigmas, pointer(result));
 }
 

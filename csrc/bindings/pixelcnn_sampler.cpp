@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
 
@@ -54,13 +55,13 @@ void run(const PixelProgram& program, int threads, std::int64_t images, std::uin
                    static_cast<float*>(pointer(out))};
     for (const auto& [data, channels, spatial] : conditions)
         call.conditions.push_back({static_cast<const float*>(pointer(data)), channels, spatial});
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     program.run(call);
 }
 
 void categorical(int dtype, int threads, std::int64_t rows, std::int64_t levels, std::uintptr_t logits,
                  std::uintptr_t u, std::uintptr_t indices) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().pixelcnn_sampler.categorical(static_cast<DType>(dtype), threads, rows, levels, pointer(logits),
                                            pointer(u), static_cast<std::int64_t*>(pointer(indices)));
 }

@@ -1,5 +1,6 @@
 // lapcore/native/random.py's side of csrc/cpu/random.h.
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
 
@@ -10,7 +11,7 @@ namespace {
 
 void random_draw(int distribution, int dtype, int threads, const SeedsTensor& seeds, std::int64_t rows,
                  std::int64_t length, std::uintptr_t out) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().random.draw(static_cast<Distribution>(distribution), static_cast<DType>(dtype), threads, seeds_of(seeds),
                           rows, length, pointer(out));
 }

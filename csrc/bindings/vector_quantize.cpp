@@ -1,4 +1,5 @@
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "tensors.h"
 
@@ -10,7 +11,7 @@ namespace {
 void vector_quantize(int dtype, int threads, const Tensor& z, const Tensor& codebook, std::uintptr_t quantized,
                      std::uintptr_t indices) {
     const View rows = view_of(z), codes = view_of(codebook);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     kernels().vector_quantize.nearest(static_cast<DType>(dtype), threads, rows, codes, pointer(quantized),
                                       static_cast<std::int64_t*>(pointer(indices)));
 }

@@ -4,6 +4,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "bindings/gil.h"
 #include "cuda/laplacian_loss.h"
 #include "cuda/pyramid.h"
 #include "cuda/pyramids.h"
@@ -25,7 +26,7 @@ void apply(int op, int dtype, int border, std::uintptr_t stream, const Tensor& s
     const View source = view_of(src), target = view_of(dst), added = base ? view_of(*base) : View{};
     const View* given = base ? &added : nullptr;
     const PyramidCall call = call_of(dtype, border, stream);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     if (tables) {
         pyramid_apply_table(call, table_of(tables->first), table_of(tables->second), source, given, alpha, target);
     } else {
@@ -38,7 +39,7 @@ void pyramid(const std::string& name, int dtype, int border, std::uintptr_t stre
     const View whole = view_of(image);
     const Views each = views_of(levels), between = views_of(work);
     const PyramidCall call = call_of(dtype, border, stream);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     if (name == "laplacian_pyramid") return laplacian_pyramid(call, whole, each, between);
     if (name == "collapse") return collapse(call, each, whole, between);
     if (name == "laplacian_pyramid_adjoint") return laplacian_pyramid_adjoint(call, each, whole, between);
@@ -61,7 +62,7 @@ void loss(int dtype, int border, std::uintptr_t stream, const Tensor& input, con
     const LossSums sums{static_cast<const float*>(weights.data), static_cast<double*>(view_of(parts).data),
                         static_cast<float*>(view_of(loss).data), weights.height(), static_cast<int>(weights.width())};
     const PyramidCall call = call_of(dtype, border, stream);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     laplacian_loss(call, images, sums);
 }
 

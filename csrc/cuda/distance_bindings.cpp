@@ -1,4 +1,5 @@
 // vector_quantize and parzen_log_likelihood over raw pointers. Arguments have been checked by lapcore.ops.
+#include "bindings/gil.h"
 #include "cuda/bindings.h"
 #include "cuda/parzen.h"
 #include "cuda/vector_quantize.h"
@@ -12,7 +13,7 @@ namespace {
 void quantize(int dtype, std::uintptr_t stream, const Tensor& z, const Tensor& codebook, const Tensor& quantized,
               std::uintptr_t indices, std::uintptr_t work) {
     const View rows = view_of(z), codes = view_of(codebook), out = view_of(quantized);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     vector_quantize(static_cast<DType>(dtype), pointer(stream), rows, codes, out,
                     static_cast<std::int64_t*>(pointer(indices)), pointer(work));
 }
@@ -20,7 +21,7 @@ void quantize(int dtype, std::uintptr_t stream, const Tensor& z, const Tensor& c
 void parzen(int dtype, std::uintptr_t stream, const Tensor& x, const Tensor& samples, const std::vector<double>& sigmas,
             std::uintptr_t out, std::uintptr_t work) {
     const View rows = view_of(x), centres = view_of(samples);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     parzen_log_likelihood(static_cast<DType>(dtype), pointer(stream), rows, centres, sigmas, pointer(out),
                           pointer(work));
 }

@@ -1,6 +1,7 @@
 // Gaussians, mixtures of logistics and draws over raw pointers. Arguments have been checked by lapcore.ops.
 #include <optional>
 
+#include "bindings/gil.h"
 #include "cuda/bindings.h"
 #include "cuda/gaussian.h"
 #include "cuda/likelihood.h"
@@ -32,7 +33,7 @@ double* parts_of(std::uintptr_t parts) { return static_cast<double*>(pointer(par
 void forward(int dtype, std::uintptr_t stream, const Shape& shape, const MomentRows& moments, const SeedsTensor& seeds,
              std::uintptr_t z, std::uintptr_t kl, std::uintptr_t parts) {
     const Moments m = moments_of(moments);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     gaussian_forward(call_of(dtype, stream, shape), m, seeds_of(seeds), pointer(z), pointer(kl), parts_of(parts));
 }
 
@@ -40,13 +41,13 @@ void backward(int dtype, std::uintptr_t stream, const Shape& shape, const std::o
               std::uintptr_t grad_kl, const MomentRows& moments, const SeedsTensor& seeds,
               const MomentRows& gradients) {
     const Moments m = moments_of(moments), out = moments_of(gradients);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     gaussian_backward(call_of(dtype, stream, shape), rows_of(grad_z), pointer(grad_kl), m, seeds_of(seeds), out);
 }
 
 void nll(int dtype, std::uintptr_t stream, const Shape& shape, const RowsTensor& x, const RowsTensor& mean,
          const RowsTensor& logvar, std::uintptr_t out, std::uintptr_t parts) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     gaussian_nll(call_of(dtype, stream, shape), rows_of(x), rows_of(mean), rows_of(logvar), pointer(out),
                  parts_of(parts));
 }
@@ -54,7 +55,7 @@ void nll(int dtype, std::uintptr_t stream, const Shape& shape, const RowsTensor&
 void nll_backward(int dtype, std::uintptr_t stream, const Shape& shape, std::uintptr_t grad, const RowsTensor& x,
                   const RowsTensor& mean, const RowsTensor& logvar, std::uintptr_t d_x, std::uintptr_t d_mean,
                   std::uintptr_t d_logvar) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     gaussian_nll_backward(call_of(dtype, stream, shape), pointer(grad), rows_of(x), rows_of(mean), rows_of(logvar),
                           pointer(d_x), pointer(d_mean), pointer(d_logvar));
 }
@@ -62,14 +63,14 @@ void nll_backward(int dtype, std::uintptr_t stream, const Shape& shape, std::uin
 void mixture(int dtype, std::uintptr_t stream, int channels, bool official, const Tensor& params, const Tensor& x,
              std::uintptr_t parts, std::uintptr_t out) {
     const View from = view_of(params), image = view_of(x);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     mixture_nll(call_of(dtype, stream, channels, official), from, image, parts_of(parts), pointer(out));
 }
 
 void mixture_backward(int dtype, std::uintptr_t stream, int channels, bool official, std::uintptr_t grad,
                       const Tensor& params, const Tensor& x, std::uintptr_t d_params, std::uintptr_t d_x) {
     const View from = view_of(params), image = view_of(x);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     mixture_nll_backward(call_of(dtype, stream, channels, official), pointer(grad), from, image, pointer(d_params),
                          pointer(d_x));
 }
@@ -77,13 +78,13 @@ void mixture_backward(int dtype, std::uintptr_t stream, int channels, bool offic
 void sample(int dtype, std::uintptr_t stream, int channels, bool snap, const Tensor& params, const SeedsTensor& seeds,
             std::uintptr_t out) {
     const View from = view_of(params);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     mixture_sample(call_of(dtype, stream, channels, false), from, seeds_of(seeds), snap, pointer(out));
 }
 
 void draw(int distribution, int dtype, std::uintptr_t stream, const SeedsTensor& seeds, std::int64_t rows,
           std::int64_t length, std::uintptr_t out) {
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     random_draw(static_cast<Distribution>(distribution), static_cast<DType>(dtype), pointer(stream), seeds_of(seeds),
                 rows, length, pointer(out));
 }

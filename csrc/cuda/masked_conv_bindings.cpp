@@ -1,6 +1,7 @@
 // Masked convolutions and their activations over raw pointers. Arguments have been checked by lapcore.ops.
 #include <optional>
 
+#include "bindings/gil.h"
 #include "cuda/activations.h"
 #include "cuda/bindings.h"
 #include "cuda/masked_conv.h"
@@ -24,7 +25,7 @@ void convolve(int dtype, std::uintptr_t stream, const Masked& masked, const Tens
               std::uintptr_t work) {
     const View image = view_of(x), weights = view_of(weight), result = view_of(out);
     const View added = condition ? view_of(*condition) : View{};
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     masked_conv(call_of(dtype, stream, masked), image, weights, pointer(bias), condition ? &added : nullptr,
                 static_cast<Activation>(activation), result, pointer(work));
 }
@@ -32,14 +33,14 @@ void convolve(int dtype, std::uintptr_t stream, const Masked& masked, const Tens
 void backward_input(int dtype, std::uintptr_t stream, const Masked& masked, const Tensor& grad, const Tensor& weight,
                     const Tensor& dx, std::uintptr_t work) {
     const View d_out = view_of(grad), weights = view_of(weight), result = view_of(dx);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     masked_conv_input(call_of(dtype, stream, masked), d_out, weights, result, pointer(work));
 }
 
 void backward_weight(int dtype, std::uintptr_t stream, const Masked& masked, const Tensor& grad, const Tensor& x,
                      const Tensor& dw, std::uintptr_t work) {
     const View d_out = view_of(grad), image = view_of(x), result = view_of(dw);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     masked_conv_weight(call_of(dtype, stream, masked), d_out, image, result, pointer(work));
 }
 
@@ -52,7 +53,7 @@ void bind_activations(py::module_& m) {
     m.def(
         "cuda_gated_activation",
         [](int dtype, std::uintptr_t stream, const Shape& shape, int first, const RowsTensor& x, std::uintptr_t y) {
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             gated_activation(activation_call(dtype, stream, shape), static_cast<First>(first), rows_of(x), pointer(y));
         },
         arg("dtype"), arg("stream"), arg("shape"), arg("first"), arg("x"), arg("y"), "Enqueues gates.");
@@ -60,7 +61,7 @@ void bind_activations(py::module_& m) {
         "cuda_gated_activation_backward",
         [](int dtype, std::uintptr_t stream, const Shape& shape, int first, const RowsTensor& grad, const RowsTensor& x,
            std::uintptr_t dx) {
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             gated_activation_backward(activation_call(dtype, stream, shape), static_cast<First>(first), rows_of(grad),
                                       rows_of(x), pointer(dx));
         },
@@ -69,7 +70,7 @@ void bind_activations(py::module_& m) {
     m.def(
         "cuda_concat_elu",
         [](int dtype, std::uintptr_t stream, const Shape& shape, const RowsTensor& x, std::uintptr_t y) {
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             concat_elu(activation_call(dtype, stream, shape), rows_of(x), pointer(y));
         },
         arg("dtype"), arg("stream"), arg("shape"), arg("x"), arg("y"), "Enqueues concatenated ELUs.");
@@ -77,7 +78,7 @@ void bind_activations(py::module_& m) {
         "cuda_concat_elu_backward",
         [](int dtype, std::uintptr_t stream, const Shape& shape, const RowsTensor& grad, const RowsTensor& x,
            std::uintptr_t dx) {
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             concat_elu_backward(activation_call(dtype, stream, shape), rows_of(grad), rows_of(x), pointer(dx));
         },
         arg("dtype"), arg("stream"), arg("shape"), arg("grad"), arg("x"), arg("dx"),

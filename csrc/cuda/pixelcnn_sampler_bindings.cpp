@@ -1,6 +1,7 @@
 // Programs of autoregressive networks over raw pointers. Arguments have been checked by lapcore.ops.
 #include <array>
 
+#include "bindings/gil.h"
 #include "cuda/bindings.h"
 #include "cuda/pixelcnn_sampler.h"
 #include "tensors.h"
@@ -41,7 +42,7 @@ void sample(std::uintptr_t stream, const Numbers& numbers, const std::vector<std
             const Tables& tables, std::int64_t images, const SeedsTensor& seeds, std::uintptr_t conditions,
             std::uintptr_t given, std::uintptr_t known, std::uintptr_t out, std::uintptr_t work) {
     const PixelProgram program = program_of(numbers, one_place, tables);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     sample_program(program,
                    {pointer(stream), images, seeds_of(seeds), table<float>(conditions), table<float>(given),
                     table<bool>(known), static_cast<float*>(pointer(out))},
@@ -65,7 +66,7 @@ void bind_pixelcnn_sampler(py::module_& m) {
         "cuda_categorical",
         [](int dtype, std::uintptr_t stream, std::int64_t rows, std::int64_t levels, std::uintptr_t logits,
            std::uintptr_t u, std::uintptr_t indices) {
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             categorical(static_cast<DType>(dtype), pointer(stream), rows, levels, pointer(logits), pointer(u),
                         static_cast<std::int64_t*>(pointer(indices)));
         },
