@@ -112,8 +112,8 @@ private:
 
 // sums (columns of the chain, tiles of output channels) += grad times patches.
 //
-// A thread takes its share of the columns together, block by block: so a block, and the inputs under it, are read from
-// memory once, not once for each column.
+// A thread takes a share of the columns together, block by block: so a block, and the inputs under it, are read from
+// memory once a share, not once for each column. Each takes two shares, so that one that is stopped holds up less.
 template <class T, class C>
 void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>& patches, const Grid& grid,
                   std::int64_t depth, Tile<C>* sums) {
@@ -122,7 +122,7 @@ void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>
     const std::int64_t blocks = (grid.pixels() + kBlockPixels - 1) / kBlockPixels;
     const std::int64_t tile_size = kTileRows * kBlockPixels, block = tiles * tile_size;
     const std::int64_t each = std::clamp<std::int64_t>(kPackedNumbers / block, 1, blocks);
-    const std::int64_t shares = std::min<std::int64_t>(columns, threads);
+    const std::int64_t shares = std::min<std::int64_t>(columns, threads > 1 ? 2 * threads : 1);
     // Where columns are few, several tasks have the same share, each a part of the tiles.
     const std::int64_t parts = std::clamp<std::int64_t>(4 * threads / columns, 1, tiles);
     const Block memory(std::size_t(each * block) * sizeof(C));

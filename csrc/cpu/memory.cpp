@@ -1,5 +1,7 @@
 #include "cpu/memory.h"
 
+#include <pthread.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
@@ -50,6 +52,10 @@ Store& store() {
     static Store* const only = new Store;
     return *only;
 }
+
+// A child that is forked while another thread holds the lock would never get it.
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { store().mutex.lock(); }, [] { store().mutex.unlock(); }, [] { store().mutex.unlock(); });
 
 // A kept block with room for that many bytes, and for not many more; {} if there is none.
 Kept take(std::size_t bytes) {

@@ -19,9 +19,9 @@
 namespace lapcore::LAPCORE_ISA {
 namespace {
 
-// The most images of a slice, and numbers in its buffers. The more images, the less often weights are read; threads
-// take as many slices each.
-constexpr std::int64_t kSliceImages = 64;
+// The most images of a slice, and numbers in its buffers. With more images weights are read less often, but beyond 8
+// that gains nothing, and a thread that is stopped holds up its slice. Threads take as many slices each.
+constexpr std::int64_t kSliceImages = 8;
 constexpr std::int64_t kSliceFloats = std::int64_t{1} << 26;
 
 // Steps of a time, in order.

@@ -1,69 +1,56 @@
-// A second OpenMP runtime, or a pool of our own, would fight torch's spinning workers for the cores in mixed work. So
-// the parallel-region entry of the runtime that torch has loaded into the process is looked up and used: GOMP_parallel,
-// which GCC's libgomp defines and LLVM's and Intel's libomp export for compatibility.
 #include "cpu/threads.h"
 
-#include <dlfcn.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
-#include <exception>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <memory>
+
+#include "cpu/affinity.h"
+#include "cpu/openmp.h"
+#include "cpu/pool.h"
 
 namespace lapcore {
 namespace {
 
-using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-
-GompParallel find_openmp() {
-    static const auto entry = reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-    return entry;
-}
-
-struct Region {
-    const std::function<void(std::int64_t)>& task;
-    std::int64_t count;
-    std::atomic<std::int64_t> next{0};
-    std::mutex mutex;
-    std::exception_ptr error;
-
-    void work() {
-        try {
-            for (std::int64_t i = next++; i < count; i = next++) task(i);
-        } catch (...) {
-            const std::lock_guard<std::mutex> lock(mutex);
-            if (!error) error = std::current_exception();
-            next = count;
-        }
-    }
+// The threads that a process has for its jobs. They are never destroyed: the end of a process need not wait for them.
+struct Threads {
+    OpenMP openmp;
+    Pool pool;
 };
 
-void work(void* region) { static_cast<Region*>(region)->work(); }
+std::atomic<Threads*> current{nullptr};
+std::atomic<bool> forked{false};
 
-void run_plain(Region& region, int threads) {
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t) others.emplace_back(work, &region);
-    region.work();
-    for (auto& other : others) other.join();
+// A forked child has none of its parent's threads, and may have inherited locks that one of them held. It begins anew,
+// without OpenMP, whose runtime would wait for the parent's.
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+    current = nullptr;
+    forked = true;
+});
+
+Threads& of_this_process() {
+    Threads* found = current;
+    if (found) return *found;
+    auto fresh = std::make_unique<Threads>();
+    return current.compare_exchange_strong(found, fresh.get()) ? *fresh.release() : *found;
 }
 
 }  // namespace
 
 void parallel_for(std::int64_t count, int threads, const std::function<void(std::int64_t)>& task) {
-    threads = static_cast<int>(std::min<std::int64_t>(threads, count));
-    if (threads <= 1) {
-        for (std::int64_t i = 0; i < count; ++i) task(i);
-        return;
+    if (threads > 1 && count > 1) {
+        const Affinity affinity;
+        const int useful = affinity.limit(static_cast<int>(std::min<std::int64_t>(threads, count)));
+        if (useful > 1) {
+            Job job(count, task, affinity);
+            Threads& of_process = of_this_process();
+            if (forked || !of_process.openmp.run(job, useful)) of_process.pool.run(job, useful - 1);
+            job.rethrow();
+            return;
+        }
     }
-    Region region{task, count, {}, {}, {}};
-    if (const auto openmp = find_openmp()) {
-        openmp(work, &region, static_cast<unsigned>(threads), 0);
-    } else {
-        run_plain(region, threads);
-    }
-    if (region.error) std::rethrow_exception(region.error);
+    for (std::int64_t i = 0; i < count; ++i) task(i);
 }
 
 }  // namespace lapcore

@@ -24,7 +24,8 @@ def run(arguments: list[str]) -> None:
         "families",
         nargs="*",
         metavar="FAMILY",
-        help="pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, sampling (all)",
+        help="pyramid, gaussian, random, likelihood, vector-quantize, parzen, masked-conv, sampling (all of these); "
+        "or contention: calls on an idle machine, after PyTorch's, and beside busy processes, with peers",
     )
     parser.add_argument("--peers", action="store_true", help="measure OpenCV, kornia, PyTorch and others beside ours")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains this")
@@ -34,6 +35,11 @@ def run(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
 
     bench = _checkout()
+    if "contention" in options.families:
+        if len(options.families) > 1 or options.plot:
+            parser.error("contention is measured alone, and not drawn")
+        import_module("bench.contention").run(options.seconds, options.only, options.json)
+        return
     chosen = [name.replace("-", "_") for name in options.families] or list(bench.FAMILIES)
     if unknown := [name for name in chosen if name not in bench.FAMILIES]:
         known = ", ".join(name.replace("_", "-") for name in bench.FAMILIES)

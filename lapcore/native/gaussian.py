@@ -10,6 +10,7 @@ from torch import Tensor
 from lapcore import _C
 from lapcore.native.memory import CPU, DTYPES, like, row_by_row
 from lapcore.native.random import describe_seeds
+from lapcore.native.threads import threads
 
 NO_SEEDS = (0, 0, False, 0)
 
@@ -89,7 +90,7 @@ def gaussian_nll_backward(grad: Tensor, x: Tensor, mean: Tensor, logvar: Tensor)
 
 def _call(x: Tensor) -> tuple[int, int, tuple[int, int]]:
     rows = x.shape[0]
-    return DTYPES[x.dtype], torch.get_num_threads(), (rows, x.numel() // rows)
+    return DTYPES[x.dtype], threads(), (rows, x.numel() // rows)
 
 
 def _rows(x: Tensor) -> tuple[int, int]:

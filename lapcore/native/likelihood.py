@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lapcore import _C
 from lapcore.native.memory import DTYPES, like, reusing
 from lapcore.native.random import describe_seeds
+from lapcore.native.threads import threads
 from lapcore.reference.likelihood import computed
 
 
@@ -44,7 +44,7 @@ def sample_discretized_logistic_mixture(
 
 
 def _call(params: Tensor, channels: int) -> tuple[int, int, int]:
-    return DTYPES[params.dtype], torch.get_num_threads(), channels
+    return DTYPES[params.dtype], threads(), channels
 
 
 def side_by_side(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lapcore import _C
 from lapcore.native.memory import DTYPES, like, reusing
+from lapcore.native.threads import threads
 from lapcore.reference.masked_conv import centre_channels, whole_taps
 
 ACTIVATIONS = {"none": 0, "relu": 1, "gated": 2}  # Activation of csrc/common/activations.h
@@ -115,7 +116,7 @@ def _spread(grad: Tensor, x: Tensor, stride: int) -> Tensor:
 
 
 def _call(x: Tensor) -> tuple[int, int]:
-    return DTYPES[x.dtype], torch.get_num_threads()
+    return DTYPES[x.dtype], threads()
 
 
 def _whole(x: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:

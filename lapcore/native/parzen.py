@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lapcore import _C
 from lapcore.native.memory import CPU, DTYPES, unit_rows
+from lapcore.native.threads import threads
 
 
 def parzen_log_likelihood(x: Tensor, samples: Tensor, sigmas: Sequence[float]) -> Tensor:
@@ -16,7 +17,7 @@ def parzen_log_likelihood(x: Tensor, samples: Tensor, sigmas: Sequence[float]) -
     result = torch.empty((len(sigmas), len(x)), dtype=torch.promote_types(x.dtype, torch.float32), device=CPU)
     _C.parzen_log_likelihood(
         DTYPES[x.dtype],
-        torch.get_num_threads(),
+        threads(),
         (x.data_ptr(), x.shape, x.stride()),
         (samples.data_ptr(), samples.shape, samples.stride()),
         sigmas,

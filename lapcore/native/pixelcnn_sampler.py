@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lapcore import _C
 from lapcore.native import random
 from lapcore.native.memory import CPU, DTYPES
+from lapcore.native.threads import threads
 from lapcore.reference.pixelcnn_program import (
     Add,
     Cat,
@@ -46,7 +47,7 @@ def categorical(logits: Tensor, u: Tensor) -> Tensor:
     indices = torch.empty(len(u), dtype=torch.int64, device=CPU)
     rows, levels = logits.shape
     addresses = logits.data_ptr(), u.data_ptr(), indices.data_ptr()
-    _C.categorical(DTYPES[logits.dtype], torch.get_num_threads(), rows, levels, *addresses)
+    _C.categorical(DTYPES[logits.dtype], threads(), rows, levels, *addresses)
     return indices
 
 
@@ -64,7 +65,7 @@ def sample_program(
     kept = [(c if c.dim() == 2 else c.permute(2, 3, 0, 1)).contiguous() for c in conditions]
     given, known = (None if x is None else x.contiguous() for x in (given, known))
     by_isa[isa].run(
-        torch.get_num_threads(),
+        threads(),
         len(seeds),
         noise.data_ptr(),
         rows,

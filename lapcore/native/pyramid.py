@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lapcore import _C
 from lapcore.native.memory import DTYPES, LARGE, reusing
+from lapcore.native.threads import threads
 from lapcore.reference.pyramid import Sizes, Tensors, band_dtype
 from lapcore.reference.taps import Size, Tables
 
@@ -77,7 +78,7 @@ def apply(
         OPS[op],
         DTYPES[x.dtype],
         BORDERS[border],
-        torch.get_num_threads(),
+        threads(),
         (x.data_ptr(), x.shape, x.stride()),
         (out.data_ptr(), out.shape, out.stride()),
         None if base is None else describe(base),
@@ -125,7 +126,7 @@ def gaussian_pyramid(
         return None
     (x,) = inputs
     out = out or all_like(x, sizes[1:], x.dtype)
-    _C.gaussian_pyramid(DTYPES[x.dtype], BORDERS[border], torch.get_num_threads(), describe(x), describe_all(out))
+    _C.gaussian_pyramid(DTYPES[x.dtype], BORDERS[border], threads(), describe(x), describe_all(out))
     return out
 
 
@@ -142,9 +143,7 @@ def laplacian_pyramid(
     (x,) = inputs
     if out is None:
         out = all_like(x, sizes, band_dtype(x.dtype))
-    _C.laplacian_pyramid(
-        DTYPES[x.dtype], BORDERS[border], torch.get_num_threads(), describe(x), describe_all(out), addresses(work)
-    )
+    _C.laplacian_pyramid(DTYPES[x.dtype], BORDERS[border], threads(), describe(x), describe_all(out), addresses(work))
     return out
 
 
@@ -162,7 +161,7 @@ def collapse(
     _C.collapse(
         DTYPES[image.dtype],
         BORDERS[border],
-        torch.get_num_threads(),
+        threads(),
         describe_all(inputs),
         describe(image),
         addresses(work),
@@ -185,7 +184,7 @@ def laplacian_loss(
     _C.laplacian_loss(
         DTYPES[input.dtype],
         BORDERS[border],
-        torch.get_num_threads(),
+        threads(),
         describe(input),
         describe(target),
         describe_all(masks or ()),

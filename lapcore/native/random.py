@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lapcore import _C
 from lapcore.native.memory import DTYPES, reusing
+from lapcore.native.threads import threads
 
 BITS, UNIFORM, NORMAL = range(3)  # as Distribution in csrc/cpu/random.h
 
@@ -37,7 +38,5 @@ def _draw(distribution: int, shape: Sequence[int], seeds: Tensor, stream: int, d
     if count:
         rows = seeds.numel()
         described = describe_seeds(seeds, stream)
-        _C.random_draw(
-            distribution, DTYPES.get(dtype, 0), torch.get_num_threads(), described, rows, count // rows, out.data_ptr()
-        )
+        _C.random_draw(distribution, DTYPES.get(dtype, 0), threads(), described, rows, count // rows, out.data_ptr())
     return out

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lapcore import _C
 from lapcore.native.memory import CPU, DTYPES, like, unit_rows
+from lapcore.native.threads import threads
 
 
 def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
@@ -15,7 +16,7 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     indices = torch.empty(len(z), dtype=torch.int64, device=CPU)
     _C.vector_quantize(
         DTYPES[z.dtype],
-        torch.get_num_threads(),
+        threads(),
         (z.data_ptr(), z.shape, z.stride()),
         (codebook.data_ptr(), codebook.shape, codebook.stride()),
         quantized.data_ptr(),
