@@ -62,7 +62,7 @@ $(VENV)/bin/python:
 # The package and its native code, which build/ keeps the objects of. Its build requirements are installed beside it: in an
 # isolated build pybind11 lies elsewhere each time, and the bindings are compiled again.
 $(VENV)/lapcore.stamp: $(SOURCES) | $(VENV)/bin/python
-	$(PIP) install --quiet -c constraints.txt setuptools cmake ninja pybind11
+	$(PIP) install --quiet -c constraints.txt "setuptools>=77" cmake ninja pybind11
 	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e .
 	@touch $@
 

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib import import_module
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -40,16 +41,20 @@ def warnings_are_errors() -> bool:
     return os.environ.get("LAPCORE_WERROR", "0") == "1"
 
 
-def cmake_command() -> str:
-    """The cmake of the build requirements, or the system's when building without isolation."""
+def build_tool(name: str) -> str | None:
+    """cmake or ninja: that of the build requirements, or the system's when building without isolation."""
     try:
-        import cmake
+        package = import_module(name)
     except ImportError:
-        found = shutil.which("cmake")
-        if found is None:
-            raise RuntimeError("cmake was not found; install it with: pip install cmake") from None
-        return found
-    return str(Path(cmake.CMAKE_BIN_DIR) / "cmake")
+        return shutil.which(name)
+    return str(Path(getattr(package, "CMAKE_BIN_DIR", None) or package.BIN_DIR) / name)
+
+
+def cmake_command() -> str:
+    found = build_tool("cmake")
+    if found is None:
+        raise RuntimeError("cmake was not found; install it with: pip install cmake")
+    return found
 
 
 def find_nvcc() -> str | None:
@@ -120,7 +125,7 @@ class CMakeBuild(build_ext):
             f"-DLAPCORE_CUDA={'ON' if nvcc else 'OFF'}",
             f"-DLAPCORE_WERROR={'ON' if warnings_are_errors() else 'OFF'}",
         ]  # fmt: skip
-        if ninja := shutil.which("ninja"):
+        if ninja := build_tool("ninja"):
             configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
         if ccache := shutil.which("ccache"):
             configure += [f"-DCMAKE_{language}_COMPILER_LAUNCHER={ccache}" for language in ("CXX", "CUDA")]
@@ -135,7 +140,7 @@ class CMakeBuild(build_ext):
     def fresh(work: Path, cmake: str) -> list[str]:
         """CMake's option to configure anew, where the folder was configured with another CMake or other compilers."""
         work.mkdir(parents=True, exist_ok=True)
-        settings = json.dumps([version_of(cmake), shutil.which("ninja") is not None, shutil.which("ccache") is not None,
+        settings = json.dumps([version_of(cmake), build_tool("ninja") is not None, shutil.which("ccache") is not None,
                                *(os.environ.get(name) for name in COMPILER_VARIABLES)])  # fmt: skip
         kept = work / "settings.json"
         if kept.is_file() and kept.read_text() == settings:
