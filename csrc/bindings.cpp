@@ -7,9 +7,9 @@
 
 #include <optional>
 
-#include "bindings/gil.h"
 #include "cpu/dispatch.h"
 #include "cpu/memory.h"
+#include "gil.h"
 #include "tensors.h"
 #if defined(LAPCORE_CUDA)
 #include "cuda/bindings.h"

@@ -1,7 +1,7 @@
 // lapcore/native/gaussian.py's side of csrc/cpu/gaussian.h.
 #include "bindings/bindings.h"
-#include "bindings/gil.h"
 #include "cpu/dispatch.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

@@ -1,7 +1,7 @@
 // The side of lapcore/native/masked_conv.py.
 #include "bindings/bindings.h"
-#include "bindings/gil.h"
 #include "cpu/dispatch.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

@@ -1,6 +1,6 @@
 #include "bindings/bindings.h"
-#include "bindings/gil.h"
 #include "cpu/dispatch.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

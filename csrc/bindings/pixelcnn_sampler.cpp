@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "bindings/bindings.h"
-#include "bindings/gil.h"
 #include "cpu/dispatch.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

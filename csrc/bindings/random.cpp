@@ -1,7 +1,7 @@
 // lapcore/native/random.py's side of csrc/cpu/random.h.
 #include "bindings/bindings.h"
-#include "bindings/gil.h"
 #include "cpu/dispatch.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

@@ -4,10 +4,10 @@
 #include <optional>
 #include <stdexcept>
 
-#include "bindings/gil.h"
 #include "cuda/laplacian_loss.h"
 #include "cuda/pyramid.h"
 #include "cuda/pyramids.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

@@ -1,8 +1,8 @@
 // vector_quantize and parzen_log_likelihood over raw pointers. Arguments have been checked by lapcore.ops.
-#include "bindings/gil.h"
 #include "cuda/bindings.h"
 #include "cuda/parzen.h"
 #include "cuda/vector_quantize.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

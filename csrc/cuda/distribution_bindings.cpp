@@ -1,11 +1,11 @@
 // Gaussians, mixtures of logistics and draws over raw pointers. Arguments have been checked by lapcore.ops.
 #include <optional>
 
-#include "bindings/gil.h"
 #include "cuda/bindings.h"
 #include "cuda/gaussian.h"
 #include "cuda/likelihood.h"
 #include "cuda/random.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

@@ -1,10 +1,10 @@
 // Masked convolutions and their activations over raw pointers. Arguments have been checked by lapcore.ops.
 #include <optional>
 
-#include "bindings/gil.h"
 #include "cuda/activations.h"
 #include "cuda/bindings.h"
 #include "cuda/masked_conv.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;

@@ -1,9 +1,9 @@
 // Programs of autoregressive networks over raw pointers. Arguments have been checked by lapcore.ops.
 #include <array>
 
-#include "bindings/gil.h"
 #include "cuda/bindings.h"
 #include "cuda/pixelcnn_sampler.h"
+#include "gil.h"
 #include "tensors.h"
 
 namespace py = pybind11;
