@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import masked_conv, pyramid, report, sampling
-from bench.harness import Build, Peers, Work, library
+from bench.harness import Build, Case, Failures, Peers, Work, library, wrong_results
 from lapcore.errors import LapcoreError
 from lapcore.models.pixelcnn import PixelCNN
 
@@ -93,16 +93,13 @@ def cases(found: Peers) -> dict[str, Build]:
     return built
 
 
-def measure(seconds: float, only: str = "") -> Iterator[Result]:
-    """Every case in every state; `seconds` for each who does it."""
-    built = {name: build for name, build in cases(Peers(RIVALS)).items() if only in name}
+def measure(found: Peers, seconds: float, only: str = "") -> Iterator[Result]:
+    """Measures every case in every state, each who does it for `seconds`."""
+    built = {name: build for name, build in cases(found).items() if only in name}
     if not built:
         raise LapcoreError(f"--only {only!r}: no case of contention has this in its name")
     for name, build in built.items():
-        case = build()
-        first, *_ = case.ours.values()
-        rivals = {who: work for who, work in case.peers.items() if who not in SLOWER}
-        works = {OURS: first, ALONE: first, **rivals}
+        works = works_of(name, build())
         for state in STATES:
             with beside(state.busy):
                 times = take_turns(works, seconds, before(state))
@@ -110,9 +107,17 @@ def measure(seconds: float, only: str = "") -> Iterator[Result]:
             yield Result(name, state.name, lines, judge(lines, state))
 
 
+def works_of(name: str, case: Case) -> dict[str, Work]:
+    """Lists who does the case, if what we compute is right."""
+    for who, why in wrong_results(case).items():
+        raise LapcoreError(f"{name}: {who}: {why}")
+    first, *_ = case.ours.values()
+    return {OURS: first, ALONE: first} | {who: work for who, work in case.peers.items() if who not in SLOWER}
+
+
 @contextmanager
 def beside(count: int) -> Iterator[None]:
-    """So many processes that keep a processor busy each."""
+    """Keeps so many processes running that each use a processor up."""
     code = "print(flush=True)\nwhile True: pass"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(count)]
     try:
@@ -127,7 +132,7 @@ def beside(count: int) -> Iterator[None]:
 
 
 def before(state: State) -> Work:
-    """What is done before each call, untimed."""
+    """Gives what is done before each call, untimed."""
     if not state.after_torch:
         return lambda: None
     x, weight = torch.randn(8, 32, 32, 32), torch.randn(32, 32, 3, 3)
@@ -135,7 +140,7 @@ def before(state: State) -> Work:
 
 
 def take_turns(works: Mapping[str, Work], seconds: float, before: Work) -> dict[str, list[float]]:
-    """Times of each call, in seconds."""
+    """Takes the times of each call, in seconds."""
     times: dict[str, list[float]] = {who: [] for who in works}
     threads = torch.get_num_threads()
     while behind := [who for who, each in times.items() if sum(each) < seconds or len(each) < FEWEST]:
@@ -195,13 +200,21 @@ def text(result: Result) -> str:
 def run(seconds: float, only: str, json: Path | None) -> None:
     """Prints each result as it comes, and keeps what there is in `json`."""
     results: list[Result] = []
-    for result in measure(seconds, only):
+    found = Peers(RIVALS)
+    for result in measure(found, seconds, only):
         print(text(result), flush=True)
         results.append(result)
         if json:
-            report.write_json(json, describe(results))
+            report.write_json(json, describe(results, found.missing))
+    for who, why in found.missing.items():
+        print(f"not measured against {who}: {why}")
 
 
-def describe(results: list[Result]) -> dict[str, Any]:
+def describe(results: list[Result], missing: Failures) -> dict[str, Any]:
     machine = {"device": report.cpu_name(), "isa": report.isa(), "threads": report.threads()}
-    return {**machine, "versions": report.versions(), "results": [asdict(result) for result in results]}
+    return {
+        **machine,
+        "versions": report.versions(),
+        "missing_peers": missing,
+        "results": [asdict(result) for result in results],
+    }

@@ -1,4 +1,4 @@
-// The processors that a thread may run on.
+// Which processors a thread may run on is asked and told here.
 #pragma once
 
 #if defined(__linux__)
@@ -11,10 +11,10 @@ namespace lapcore {
 
 class Affinity {
 public:
-    // The calling thread's. Beyond CPU_SETSIZE processors the system refuses to tell, and nothing is known.
+    // Asks for the calling thread's. Beyond CPU_SETSIZE processors the system refuses to tell, and nothing is known.
     Affinity() : known_(sched_getaffinity(0, sizeof(cpus_), &cpus_) == 0) {}
 
-    // How many of `threads` can run at once.
+    // Tells how many of `threads` can run at once.
     int limit(int threads) const { return known_ && CPU_COUNT(&cpus_) < threads ? CPU_COUNT(&cpus_) : threads; }
 
     // Moves the calling thread to these processors.

@@ -1,4 +1,4 @@
-// Tasks that several threads share.
+// A job is what several threads share.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@
 
 namespace lapcore {
 
-// Tasks that whoever works at them claims one by one.
+// A job has tasks, which whoever works at it claims one by one.
 class Job {
 public:
     Job(std::int64_t count, const std::function<void(std::int64_t)>& task, const Affinity& affinity)

@@ -1,7 +1,7 @@
-// PyTorch's own threads. They spin for milliseconds after each of its operations, so that right after one, others
-// cannot have their cores, while they themselves are at once at work. But a parallel region ends with a barrier that
-// waits for every one of them, also for one that the system does not run: where that has happened, they are left alone
-// for a while.
+// PyTorch's own threads spin for milliseconds after each of its operations, so that right after one, others cannot have
+// their cores, while they themselves are at once at work. But a parallel region ends with a barrier that waits for
+// every one of them, also for one that the system does not run: where that has happened, they are left alone for a
+// while.
 #pragma once
 
 #include <dlfcn.h>
@@ -19,7 +19,7 @@ namespace lapcore {
 
 class OpenMP {
 public:
-    // Whether it did the job: where one job is done, and after a barrier that waited, others are refused.
+    // Does the job and tells so, or refuses it: while it does another, and for a while after it lost time.
     bool run(Job& job, int threads) {
         const auto start = Clock::now();
         if (!entry_ || start.time_since_epoch().count() < refused_until_ || in_use_.exchange(true)) return false;
@@ -38,7 +38,7 @@ private:
     struct Region {
         Job& job;
         const std::thread::id caller = std::this_thread::get_id();
-        Clock::duration worked{};  // the caller's processor time
+        Clock::duration worked{};  // counts the caller's processor time
     };
 
     static void work(void* data) {
@@ -49,7 +49,7 @@ private:
         region.worked = processor_time() - start;
     }
 
-    // Of the calling thread.
+    // Gives the processor time that the calling thread has used.
     static Clock::duration processor_time() {
         timespec time{};
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -75,7 +75,7 @@ private:
     const Entry entry_ = reinterpret_cast<Entry>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
     std::atomic<bool> in_use_{false};
     std::atomic<Clock::rep> refused_until_{0};
-    // Of whoever has it in use.
+    // These belong to whoever has it in use.
     Clock::duration refusal_ = kShortestRefusal;
     Clock::time_point last_loss_{};
 };

@@ -1,4 +1,4 @@
-// Threads of our own, none of which is waited for before it has started. A caller offers its job to workers that are
+// These threads are our own, and none is waited for before it has started. A caller offers its job to workers that are
 // free, works itself, takes back the offers that nobody has accepted, and waits for the other workers alone. So a
 // worker that the system does not run, because another process has its core, delays nobody.
 #pragma once
@@ -25,7 +25,8 @@ namespace lapcore {
 constexpr auto kWorkersPatience = std::chrono::microseconds(1000), kCallersPatience = std::chrono::microseconds(50);
 constexpr int kMostWorkers = 255;
 
-// A worker inherits its creator's mask: signals are for the program's own threads.
+// Blocks all signals while it lives, for the workers that are created meanwhile inherit the mask: signals are for the
+// program's own threads.
 class SignalsBlocked {
 public:
     SignalsBlocked() {
@@ -53,7 +54,7 @@ inline void name_thread() {
 #endif
 }
 
-// Whether the condition came true in time.
+// Tells whether the condition came true in time.
 template <class Condition, class Pause>
 bool comes_true(const Condition& condition, std::chrono::microseconds patience, const Pause& pause) {
     using Clock = std::chrono::steady_clock;
@@ -63,7 +64,7 @@ bool comes_true(const Condition& condition, std::chrono::microseconds patience, 
     return false;
 }
 
-// Where threads wait for a condition on atomics, and whoever made it true wakes them.
+// Threads wait here for a condition on atomics, and whoever made it true wakes them.
 class Waiter {
 public:
     template <class Condition>
@@ -87,13 +88,13 @@ private:
     std::condition_variable changed_;
 };
 
-// A thread that works at jobs. It is never destroyed, so that the end of a process need not wait for it.
+// A worker is a thread that works at jobs. It is never destroyed, so that the end of a process need not wait for it.
 class Worker {
 public:
     // Throws std::system_error where the system gives no further thread.
     Worker() { std::thread(&Worker::run, this).detach(); }
 
-    // Whether the worker was free, and is now offered the job.
+    // Offers the job to the worker if it is free, and tells whether it was.
     bool offer(const Job& job) {
         State free = kFree;
         if (!state_.compare_exchange_strong(free, offered(job))) return false;
@@ -111,7 +112,8 @@ public:
 
 private:
     using State = std::uintptr_t;
-    static constexpr State kFree = 0, kWorking = 1;  // otherwise the address of the job that is offered or worked at
+    static constexpr State kFree = 0,
+                           kWorking = 1;  // any other state is the address of a job, with kWorking added or not
     static State offered(const Job& job) { return reinterpret_cast<State>(&job); }
     static State working(const Job& job) { return offered(job) | kWorking; }
 
@@ -138,7 +140,7 @@ private:
     Waiter offers_, results_;
 };
 
-// The workers of this process, as many as any job has asked for.
+// The pool holds the workers of this process, as many as any job has asked for.
 class Pool {
 public:
     void run(Job& job, int helpers) {
@@ -161,7 +163,7 @@ private:
         try {
             for (int i = size_; i < wanted; size_ = ++i) workers_[i] = new Worker;
         } catch (const std::system_error&) {
-            // Those that are there share the work.
+            // The workers that are there share the work.
         }
     }
 

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <fstream>
 #include <memory>
+#include <sstream>
+#include <string>
 
 #include "cpu/affinity.h"
 #include "cpu/openmp.h"
@@ -19,8 +22,21 @@ struct Threads {
     Pool pool;
 };
 
+// Tells whether this process was forked by another and is still its program, also where that was before this library
+// was loaded. Source: Linux, include/linux/sched.h, PF_FORKNOEXEC, and proc(5), field 9 of /proc/pid/stat.
+bool is_forked() {
+    std::ifstream file("/proc/self/stat");
+    std::string line;
+    std::getline(file, line);
+    std::istringstream fields(line.substr(line.rfind(')') + 1));
+    std::string skipped;
+    for (int field = 3; field < 9; ++field) fields >> skipped;
+    unsigned long flags = 0;
+    return line.rfind(')') != std::string::npos && fields >> flags && (flags & 0x40);
+}
+
 std::atomic<Threads*> current{nullptr};
-std::atomic<bool> forked{false};
+std::atomic<bool> forked{is_forked()};
 
 // A forked child has none of its parent's threads, and may have inherited locks that one of them held. It begins anew,
 // without OpenMP, whose runtime would wait for the parent's.

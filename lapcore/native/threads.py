@@ -1,4 +1,4 @@
-"""How many threads a kernel may use: PyTorch's number, but no more than a container may run at once."""
+"""Says how many threads a kernel may use: PyTorch's number, but no more than a container may run at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Processors that this process's control groups allow it on average, or None without a limit.
+    """Gives the processors that this process's control groups allow it on average, or None without a limit.
 
-    The least of the group's own limit and those above it. Source: Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max)
+    The least of the group's own limit and of those above it holds. Source: Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max)
     and Documentation/scheduler/sched-bwc.rst (version 1: cpu.cfs_quota_us).
     """
     try:
@@ -24,7 +24,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's groups, version 2's and version 1's of the controller "cpu", from each to its mount."""
+    """Yields the folders of this process's groups, version 2's and version 1's of the controller "cpu", from each to its mount."""
     paths: dict[str, str] = {}
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
@@ -56,7 +56,7 @@ def _limit(group: Path) -> float | None:
 
 
 def usable_cpus(quota: float | None) -> int:
-    """Threads that a quota keeps busy: a part of a processor counts as one."""
+    """Says how many threads a quota keeps busy: a part of a processor counts as one."""
     return sys.maxsize if quota is None else max(1, math.ceil(quota))
 
 
@@ -64,5 +64,5 @@ _USABLE = usable_cpus(cpu_quota())
 
 
 def threads() -> int:
-    """What a call hands to its kernel, as `torch.set_num_threads` and the quota at the time of import say."""
+    """Gives the number that a call hands to its kernel, by `torch.set_num_threads` and the quota at the time of import."""
     return min(torch.get_num_threads(), _USABLE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import torch
 
 import lapcore as lib
 from bench import (
-    contention,
     gaussian,
     gpu,
     gpu_distances,
@@ -292,8 +290,6 @@ def test_report_json_and_plot(lapcore, tmp_path):
         ),
         (["--seconds", "0"], "above 0"),
         (["--seconds", "nan"], "above 0"),
-        (["contention", "pyramid"], "contention is measured alone"),
-        (["contention", "--plot", "a.png"], "contention is measured alone, and not drawn"),
     ],
 )
 def test_bad_usage(arguments, message, capsys):
@@ -309,45 +305,10 @@ def test_bad_usage(arguments, message, capsys):
             "no case of pyramid, gaussian, random, likelihood, vector_quantize, parzen, masked_conv, sampling has this in its name",
         ),
         (["--plot", "a.txt"], "expected a name that ends in one of"),
-        (["contention", "--only", "no such case"], "no case of contention has this in its name"),
     ],
 )
 def test_refusals_come_before_any_measurement(arguments, message, failing):
     assert message in failing("bench", *arguments)
-
-
-def test_contention_measures_every_state_and_leaves_nothing_running(tmp_path, capsys):
-    def running():
-        return subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
-
-    before = running()
-    threads = torch.get_num_threads()
-    arguments = ["--only", "collapse 1x3x256", "--seconds", "0.01", "--json", str(tmp_path / "c.json")]
-    assert not main(["bench", "contention", *arguments])
-    out = capsys.readouterr().out
-    found = json.loads((tmp_path / "c.json").read_text())
-    states = [result["state"] for result in found["results"]]
-    assert states == ["idle", "after a convolution", "1 busy process", "2 busy processes"]
-    for result in found["results"]:
-        lines = {line["who"]: line for line in result["lines"]}
-        assert {"lapcore", "lapcore: one thread", "opencv: planes", "torch eager: slices"} <= lines.keys()
-        assert all(line["mean_ms"] > 0 and 0 < line["median_ms"] <= line["percentile_95_ms"] for line in lines.values())
-        assert all(line["calls"] >= contention.FEWEST for line in lines.values())
-        alone, opencv = result["goals"]
-        assert alone["reached"] == pytest.approx(lines["lapcore"]["mean_ms"] / lines["lapcore: one thread"]["mean_ms"])
-        assert opencv["met"] == (opencv["reached"] <= opencv["most"])
-        assert result["state"] in out
-    assert torch.get_num_threads() == threads
-    assert len(running()) == len(before)
-
-
-def test_goals_beside_load_are_of_means():
-    lines = [contention.Line(who, mean, 1, 1, 20) for who, mean in
-             (("lapcore", 2.0), ("lapcore: one thread", 4.0), ("torch eager: a", 3.0), ("torch eager: b", 8.0))]  # fmt: skip
-    goals = {goal.against: goal for goal in contention.judge(lines, contention.State("busy", busy=1))}
-    assert (goals["lapcore: one thread"].reached, goals["lapcore: one thread"].met) == (0.5, True)
-    assert (goals["torch eager"].reached, goals["torch eager"].met) == (pytest.approx(2 / 3), False)
-    assert "torch eager" not in {goal.against for goal in contention.judge(lines, contention.State("idle"))}
 
 
 def test_without_a_checkout_it_says_what_to_do(tmp_path):

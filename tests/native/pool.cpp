@@ -73,10 +73,10 @@ void exceptions() {
     }
 }
 
-// The sleepers' turn: between the calls all workers go to sleep.
+// Workers, which are patient for 1 ms, go to sleep between these calls.
 void pauses() {
     for (int round = 0; round < 50; ++round) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
         each_once(64, 4);
     }
 }

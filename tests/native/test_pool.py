@@ -22,9 +22,9 @@ needs_native = pytest.mark.skipif(native.missing() is not None, reason=f"no nati
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The pool under a sanitizer, without Python."""
+    """driver(SANITIZER) compiles the pool without Python, and gives the program."""
     if shutil.which("g++") is None:
-        pytest.skip("needs g++")
+        pytest.skip("g++ is not on PATH, which compiles the pool without Python")
     folder = tmp_path_factory.mktemp("pool")
 
     @cache
@@ -62,7 +62,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """
-"""The threads of the pool alone: a forked child leaves PyTorch's, which begins anew there with one thread."""
+"""Counts the pool's threads in a forked child, which has these alone."""
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +91,7 @@ print([os.waitpid(child, 0)[1] for child in children])
 
 @needs_native
 def test_a_child_that_is_forked_during_the_calls_of_other_threads_computes() -> None:
-    """Small outputs and large ones, whose memory is kept under a lock."""
+    """Their outputs are small, and large ones, whose memory is kept under a lock."""
     done = python("""
 lapcore.collapse(lapcore.laplacian_pyramid(x, 3))
 stop = False
@@ -113,6 +113,21 @@ stop = True
 print(set(codes))
 """)
     assert done.stdout == "{0}\n", done.stderr
+
+
+@needs_native
+def test_a_child_computes_that_is_forked_before_the_kernels_are_loaded() -> None:
+    """Its parent has used PyTorch's threads, which the child has not."""
+    done = python("""
+(x * 2).sum()
+child = os.fork()
+if child == 0:
+    assert "lapcore._C" not in sys.modules
+    lapcore.laplacian_pyramid(x, 3)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+""")
+    assert done.stdout == "0\n", done.stderr
 
 
 @needs_native
@@ -144,7 +159,7 @@ def test_one_processor_of_the_affinity_mask_means_no_further_threads() -> None:
 
 @needs_native
 def test_the_interpreter_ends_while_daemon_threads_are_in_kernels() -> None:
-    """Without PyTorch, whose own wait for the GIL ends the process."""
+    """PyTorch is kept out: its own wait for the GIL ends the process."""
     done = python("""
 from lapcore import _C
 from lapcore.native.memory import DTYPES
@@ -162,7 +177,7 @@ print("end")
 
 
 def group(root: Path, mounts: str, groups: str, files: dict[str, str]) -> Path:
-    """A system's files as far as they tell a quota."""
+    """Writes a system's files as far as they tell a quota."""
     for name, content in {"proc/self/mountinfo": mounts, "proc/self/cgroup": groups, **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
