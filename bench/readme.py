@@ -13,6 +13,7 @@ RESULTS = ROOT / "bench" / "results"
 README = ROOT / "README.md"
 TABLES = {
     "pyramid-cpu.json": ("opencv-python-headless", "kornia", "kornia-rs", "torch"),
+    "contention-cpu.json": ("opencv-python-headless", "torch"),
     "likelihood-cpu.json": ("torch",),
     "masked-cpu.json": ("torch",),
 }
@@ -22,15 +23,23 @@ LIBRARIES = ("opencv", "kornia-rs", "kornia", "torch eager", "torch cropped", "t
 
 
 def table(name: str) -> str:
-    """Milliseconds, medians of one run; of each library its fastest way."""
     report = json.loads((RESULTS / name).read_text())
+    versions = ", ".join(f"{package} {report['versions'][package]}" for package in TABLES[name])
+    machine = f"{report['device']}, {report['isa']}, {report['threads']['torch']} threads"
+    return (
+        _of_contention(name, report, machine, versions)
+        if "results" in report
+        else _of_cases(name, report, machine, versions)
+    )
+
+
+def _of_cases(name: str, report: dict[str, Any], machine: str, versions: str) -> str:
+    """Gives milliseconds, medians of one run; of each library its fastest way."""
     ceiling = max(report["copy_ceilings"]) / 1e9
-    threads, versions = report["threads"]["torch"], report["versions"]
-    with_versions = ", ".join(f"{package} {versions[package]}" for package in TABLES[name])
     found = [who for who in LIBRARIES if any(library(line["who"]) == who for line in _lines(report))]
     rows = [
-        f"{report['device']}, {report['isa']}, {threads} threads; a large copy moves {ceiling:.0f} GB/s. Milliseconds, "
-        f"medians of one run (`bench/results/{name}`); {with_versions}.",
+        f"{machine}; a large copy moves {ceiling:.0f} GB/s. Milliseconds, "
+        f"medians of one run (`bench/results/{name}`); {versions}.",
         "",
         "| work | lapcore | of the ceiling | " + " | ".join(found) + " |",
         "| --- " * (len(found) + 3) + "|",
@@ -40,6 +49,28 @@ def table(name: str) -> str:
         percent = "" if ours["ceiling_percent"] is None else f"{ours['ceiling_percent']:.0f}%"
         others = [_best(case, who) for who in found]
         rows.append(f"| {case['name']} | {ours['milliseconds']:.3g} | {percent} | " + " | ".join(others) + " |")
+    return "\n".join(rows)
+
+
+def _of_contention(name: str, report: dict[str, Any], machine: str, versions: str) -> str:
+    """Gives milliseconds, means of one run and in brackets the 95th percentile; of each library its fastest way."""
+    rows = [
+        f"{machine}. Milliseconds, means of one run, and in brackets the 95th percentile (`bench/results/{name}`); {versions}.",
+        "",
+        "| work | beside | lapcore | lapcore, one thread | opencv | torch eager |",
+        "| --- " * 6 + "|",
+    ]
+    for result in report["results"]:
+        by_who = {"lapcore": "lapcore", "lapcore: one thread": "one thread"}
+        times: dict[str, list[tuple[float, float]]] = {}
+        for line in result["lines"]:
+            who = by_who.get(line["who"], library(line["who"]))
+            times.setdefault(who, []).append((line["mean_ms"], line["percentile_95_ms"]))
+        cells = [
+            min(times[who]) if who in times else None for who in ("lapcore", "one thread", "opencv", "torch eager")
+        ]
+        shown = ["" if cell is None else f"{cell[0]:.3g} ({cell[1]:.3g})" for cell in cells]
+        rows.append(f"| {result['case']} | {result['state']} | " + " | ".join(shown) + " |")
     return "\n".join(rows)
 
 
