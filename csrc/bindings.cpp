@@ -39,22 +39,13 @@ std::vector<void*> pointers(const std::vector<std::uintptr_t>& addresses) {
     return found;
 }
 
-std::size_t bytes_of(int dtype) {
-    switch (static_cast<DType>(dtype)) {
-        case DType::uint8: return 1;
-        case DType::float32: return 4;
-        case DType::float64: return 8;
-        default: return 2;
-    }
-}
-
 void pyramid_apply(int op, int dtype, int border, int threads, const Tensor& src, const Tensor& dst,
                    const std::optional<Tensor>& base, double alpha,
                    const std::optional<std::pair<TapsTensor, TapsTensor>>& tables) {
     const View source = merged(src), target = merged(dst), added = base ? merged(*base) : View{};
     const PyramidCall call = call_of(dtype, border, threads);
     const WithoutGil released;
-    prefer_huge_pages(target, bytes_of(dtype));
+    prefer_huge_pages(target, bytes_of(static_cast<DType>(dtype)));
     if (tables) {
         kernels().pyramid.apply_tables(call, table_of(tables->first), table_of(tables->second), source,
                                        base ? &added : nullptr, alpha, target);
@@ -67,7 +58,7 @@ void gaussian_pyramid(int dtype, int border, int threads, const Tensor& x, const
     const View source = merged(x);
     const auto outputs = merged(out);
     const WithoutGil released;
-    for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(dtype));
+    for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(static_cast<DType>(dtype)));
     kernels().pyramid.gaussian_pyramid(call_of(dtype, border, threads), source, outputs);
 }
 
@@ -77,7 +68,7 @@ void laplacian_pyramid(int dtype, int border, int threads, const Tensor& x, cons
     const auto outputs = merged(out);
     const auto between = pointers(work);
     const WithoutGil released;
-    for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(dtype));
+    for (const auto& output : outputs) prefer_huge_pages(output, bytes_of(static_cast<DType>(dtype)));
     kernels().pyramid.laplacian_pyramid(call_of(dtype, border, threads), source, outputs, between);
 }
 
@@ -87,7 +78,7 @@ void collapse(int dtype, int border, int threads, const std::vector<Tensor>& pyr
     const View target = merged(out);
     const auto between = pointers(work);
     const WithoutGil released;
-    prefer_huge_pages(target, bytes_of(dtype));
+    prefer_huge_pages(target, bytes_of(static_cast<DType>(dtype)));
     kernels().pyramid.collapse(call_of(dtype, border, threads), levels, target, between);
 }
 
@@ -98,7 +89,7 @@ void laplacian_loss(int dtype, int border, int threads, const Tensor& input, con
     const View a = merged(input), b = merged(target), gradient = grad ? merged(*grad) : View{};
     const auto weights = merged(masks);
     const WithoutGil released;
-    if (grad) prefer_huge_pages(gradient, bytes_of(dtype));
+    if (grad) prefer_huge_pages(gradient, bytes_of(static_cast<DType>(dtype)));
     const LossCall call{call_of(dtype, border, threads), sizes, samples, weighted, pointer(coefficients)};
     kernels().pyramid.laplacian_loss(call, a, b, weights, pointer(loss), grad ? &gradient : nullptr);
 }

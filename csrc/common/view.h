@@ -1,12 +1,22 @@
 // How Python hands tensors over: a pointer, a shape and strides in elements. Images are (..., H, W).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace lapcore {
 
 enum class DType : int { float16, bfloat16, float32, float64, uint8, int16, uint16 };
+
+constexpr std::int64_t bytes_of(DType dtype) {
+    switch (dtype) {
+        case DType::uint8: return 1;
+        case DType::float32: return 4;
+        case DType::float64: return 8;
+        default: return 2;
+    }
+}
 
 struct View {
     void* data = nullptr;

@@ -10,25 +10,71 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-// The distinct weights of a repeating stencil: outer, inner and centre of a decimating one; of an expanding one, outer
-// and centre of the even outputs, and that of the odd ones.
-template <class C>
-struct Weights {
+// The repeating stencils, of samples that stand beside each other. `rounded_` ones are those along the second axis.
+// Integers are summed with whole weights, those of forward operators, in which order does not matter, and rounded once,
+// after both axes.
+template <class C, bool kWhole = std::is_integral_v<C>>
+struct Decimating {
     C outer, inner, centre;
+    template <class V>
+    V sum(V a, V b, V c, V d, V e) const {
+        return ((a + e) * outer + (b + d) * inner) + c * centre;
+    }
+    template <class V>
+    V rounded_sum(V a, V b, V c, V d, V e) const {
+        return sum(a, b, c, d, e);
+    }
+};
+template <class C>
+struct Decimating<C, true> {
+    template <class V>
+    V sum(V a, V b, V c, V d, V e) const {
+        return V((a + e) + (b + c + d) * C(4) + c * C(2));
+    }
+    template <class V>
+    V rounded_sum(V a, V b, V c, V d, V e) const {
+        return V(V(sum(a, b, c, d, e) + C(128)) >> 8);
+    }
 };
 
-// Integers are summed with integer weights and rounded once, after both axes.
-template <class C>
-struct Rounding {
-    C half = 0;
-    int shift = 0;
+// The even output is of three samples, the odd one of the last two.
+template <class C, bool kWhole = std::is_integral_v<C>>
+struct Expanding {
+    C outer, inner, centre;
     template <class V>
-    V operator()(V sum) const {
-        if constexpr (std::is_integral_v<C>) {
-            return V((sum + half) >> shift);
-        } else {
-            return sum;
-        }
+    V even(V a, V b, V c) const {
+        return (a + c) * outer + b * inner;
+    }
+    template <class V>
+    V odd(V b, V c) const {
+        return (b + c) * centre;
+    }
+    template <class V>
+    V rounded_even(V a, V b, V c) const {
+        return even(a, b, c);
+    }
+    template <class V>
+    V rounded_odd(V b, V c) const {
+        return odd(b, c);
+    }
+};
+template <class C>
+struct Expanding<C, true> {
+    template <class V>
+    V even(V a, V b, V c) const {
+        return V((a + b) + (b + c) + b * C(4));
+    }
+    template <class V>
+    V odd(V b, V c) const {
+        return V((b + c) * C(4));
+    }
+    template <class V>
+    V rounded_even(V a, V b, V c) const {
+        return V(V(even(a, b, c) + C(32)) >> 6);
+    }
+    template <class V>
+    V rounded_odd(V b, V c) const {
+        return V(V(b + c + C(8)) >> 4);
     }
 };
 
@@ -47,25 +93,7 @@ public:
     static constexpr std::int64_t kPad = 2;
     static constexpr std::int64_t kLongestEnd = 4;
 
-    Axis(Op op, std::int64_t n_src, std::int64_t n_dst, Border border)
-        : op_(op), border_(border), n_src_(n_src), n_dst_(n_dst) {
-        // Interior outputs read their whole stencil inside the line, and no folded border sample lands on them.
-        if (decimates()) {
-            lo_ = 2;
-            hi_ = std::min(n_dst - 2, (n_src - 3) / 2 + 1);
-        } else {
-            lo_ = kLongestEnd;
-            hi_ = std::min(n_dst - kLongestEnd, 2 * n_src - 2);
-        }
-        if (hi_ <= lo_) lo_ = hi_ = std::min<std::int64_t>(lo_, n_dst);
-        for (std::int64_t i = 0; i < lo_; ++i) ends_[i] = taps_of(op, i, n_src, n_dst, border);
-        for (std::int64_t i = hi_; i < n_dst; ++i) ends_[i - (hi_ - lo_)] = taps_of(op, i, n_src, n_dst, border);
-        for (int p = 0; p < 2 && lo_ + p < hi_; ++p) phase_[p] = taps_of(op, lo_ + p, n_src, n_dst, border);
-        for (std::int64_t p = 0; p < 2 * kPad; ++p) {
-            const std::int64_t beyond = p < kPad ? p - kPad : n_src + p - kPad;
-            pad_[p] = source(beyond);
-        }
-    }
+    Axis(Op op, std::int64_t n_src, std::int64_t n_dst, Border border);
 
     bool decimates() const { return op_ == Op::down || op_ == Op::up_adjoint; }
     bool forward() const { return op_ == Op::down || op_ == Op::up; }
@@ -80,19 +108,23 @@ public:
         return static_cast<C>(std::is_integral_v<C> ? w * scale() : w);
     }
 
+    // The axis's stencil, or the negated one.
     template <class C>
-    Weights<C> weights() const {
-        const double unit = scale() == 16 ? 1.0 / 16 : 1.0 / 8;
-        if (decimates()) return {weight<C>(unit), weight<C>(4 * unit), weight<C>(6 * unit)};
-        return {weight<C>(unit), weight<C>(6 * unit), weight<C>(4 * unit)};
-    }
-
-    template <class C>
-    Rounding<C> rounding() const {
+    Decimating<C> decimating(int sign = 1) const {
         if constexpr (std::is_integral_v<C>) {
-            return op_ == Op::down ? Rounding<C>{128, 8} : Rounding<C>{32, 6};
-        } else {
             return {};
+        } else {
+            const C unit = C(sign < 0 ? -1 : 1) / C(scale());
+            return {unit, 4 * unit, 6 * unit};
+        }
+    }
+    template <class C>
+    Expanding<C> expanding(int sign = 1) const {
+        if constexpr (std::is_integral_v<C>) {
+            return {};
+        } else {
+            const C unit = C(sign < 0 ? -1 : 1) / C(scale());
+            return {unit, 6 * unit, 4 * unit};
         }
     }
 

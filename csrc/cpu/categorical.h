@@ -8,8 +8,8 @@
 #include <type_traits>
 
 #include "common/categorical.h"
+#include "cpu/buffer.h"
 #include "cpu/matrix.h"
-#include "cpu/rows.h"
 
 namespace lapcore::LAPCORE_ISA {
 

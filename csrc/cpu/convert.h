@@ -1,4 +1,5 @@
-// Rows of any dtype and stride to and from rows of the type that sums are taken in. Included once per instruction set.
+// Rows of any dtype and stride to and from contiguous ones, of float for half precision. Included once per instruction
+// set.
 #pragma once
 
 #include <algorithm>
@@ -11,29 +12,9 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-// 255 * 16 * 16 fits 16 bits, so that sums of uint8 have twice the lanes.
+// What a row of T is converted to: half precision to float, the others stay.
 template <class T>
-struct SumOf {
-    using type = Compute<T>;
-};
-template <>
-struct SumOf<std::uint8_t> {
-    using type = std::uint16_t;
-};
-template <>
-struct SumOf<std::int16_t> {
-    using type = std::int32_t;
-};
-template <>
-struct SumOf<std::uint16_t> {
-    using type = std::int32_t;
-};
-template <class T>
-using Sum = typename SumOf<T>::type;
-
-// What the levels of a Laplacian pyramid are stored in.
-template <class T>
-using Band = std::conditional_t<std::is_integral_v<T>, std::int16_t, T>;
+using Sum = std::conditional_t<std::is_integral_v<T>, T, Compute<T>>;
 
 // Reads with a constant stride, as of one channel of interleaved ones.
 template <int kStride, class T>
@@ -76,14 +57,13 @@ void load_row(const T* src, std::int64_t stride, std::int64_t n, Sum<T>* dst) {
     for (; i < n; ++i) load_strided<1>(src + i * stride, 1, dst + i);
 }
 
-// One sum as a stored value: floats round to nearest even, integers saturate. uint8 images are summed modulo 2^16,
-// in which their bands, from -255 to 510, have a place.
+// One value as it is stored: floats round to nearest even, integers saturate.
 template <class C, class T>
 inline void put(C v, T& out) {
-    if constexpr (std::is_same_v<C, std::uint16_t>) {
-        out = static_cast<T>(v);
+    if constexpr (std::is_same_v<C, T>) {
+        out = v;
     } else if constexpr (std::is_integral_v<T>) {
-        out = static_cast<T>(std::clamp<C>(v, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+        out = static_cast<T>(std::clamp<int>(v, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
     } else {
         narrow(v, out);
     }

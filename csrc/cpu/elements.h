@@ -21,8 +21,6 @@ bool in_place(DType dtype) {
     return dtype == (std::is_same_v<C, double> ? DType::float64 : DType::float32);
 }
 
-inline std::int64_t bytes_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
-
 template <class C>
 class Input {
 public:

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <stdexcept>
 #include <vector>
 
 #include "cpu/laplacian.h"
@@ -30,30 +29,16 @@ template <class C>
 using SumVector = typename SumVectorOf<C>::type;
 
 // The rows of a - b.
-template <class T>
-class DifferenceRows {
-public:
-    using C = Sum<T>;
+template <class S>
+struct DifferenceRows final : RowSource<S> {
+    Rows<S> a, b;
+    std::int64_t width;
 
-    DifferenceRows(Rows<T> a, Rows<T> b, std::int64_t width, Slots<C>& slots)
-        : a_(a), b_(b), width_(width), slots_(&slots) {
-        slots.reset(width);
+    DifferenceRows(const Rows<S>& a, const Rows<S>& b, std::int64_t width) : a(a), b(b), width(width) {}
+    void make(std::int64_t y, S* row) override {
+        const S *p = a(y), *q = b(y);
+        for (std::int64_t x = 0; x < width; ++x) row[x] = p[x] - q[x];
     }
-
-    std::int64_t block_rows() const { return (Slots<C>::kKept - 3) / 2; }
-    std::int64_t ahead() const { return 0; }
-
-    const C* operator()(std::int64_t y) {
-        return slots_->get(y, [&](C* row) {
-            const C *a = a_(y), *b = b_(y);
-            for (std::int64_t x = 0; x < width_; ++x) row[x] = a[x] - b[x];
-        });
-    }
-
-private:
-    Rows<T> a_, b_;
-    std::int64_t width_;
-    Slots<C>* slots_;
 };
 
 // sum m |h| over rows of one band, m = 1 where no mask is given.
@@ -97,23 +82,23 @@ void signs(const C* h, const C* mask, C c, std::int64_t n, C* out) {
 }
 
 // One level as it is halved, and the operators of its gradient.
-template <class C>
+template <class F>
 struct LossLevel {
-    Level<C> level;
-    Operator<C> up_adjoint, down_adjoint;
+    Level<F> level;
+    Operator<F> up_adjoint, down_adjoint;
     LossLevel(Size size, Border border)
         : level(size, border),
-          up_adjoint(operator_of<C>(Op::up_adjoint, size, size.half(), border)),
-          down_adjoint(operator_of<C>(Op::down_adjoint, size.half(), size, border)) {}
+          up_adjoint(operator_of<F>(Op::up_adjoint, size, size.half(), border)),
+          down_adjoint(operator_of<F>(Op::down_adjoint, size.half(), size, border)) {}
 };
 
 // What one thread needs for planes: a low-pass or, where a gradient is asked for, all levels' signs in its place.
-template <class T>
+template <class F>
 class Loss {
 public:
-    using C = Sum<T>;
+    using C = typename F::Sum;
 
-    Loss(const LossCall& call, const std::vector<LossLevel<C>>& levels, Size image, const std::vector<View>& masks,
+    Loss(const LossCall& call, const std::vector<LossLevel<F>>& levels, Size image, const std::vector<View>& masks,
          bool with_grad)
         : call_(call),
           levels_(levels),
@@ -121,7 +106,8 @@ public:
           image_(image),
           stored_(image.w, 2),
           worker_(image.w, image.h),
-          band_((kMaxBlockRows + 2) * image.w) {
+          band_((kMaxBlockRows + 2) * image.w),
+          mask_(masks.empty() ? 0 : image.w) {
         for (const auto& level : levels) lows_.emplace_back(level.level.low.count());
         if (!with_grad) return;
         for (const auto& level : levels) signs_.emplace_back(level.level.size.count());
@@ -132,67 +118,56 @@ public:
     // sum_l c_l sum m_l |h_l| of one plane, c being its sample's coefficients.
     double plane(const View& input, const View& target, std::int64_t p, const C* c) {
         const std::int64_t width = levels_[0].level.size.w;
-        DifferenceRows<T> difference(stored_.rows(constant(plane_of<T>(input, p)), width, 0),
-                                     stored_.rows(constant(plane_of<T>(target, p)), width, 1), width, differences_);
-        double loss = level(0, p, difference, c);
-        for (std::size_t l = 1; l < levels_.size(); ++l) {
-            Rows<C> source = worker_.rows(low(l - 1), levels_[l].level.size.w, 0);
-            loss += level(l, p, source, c);
-        }
+        const DType dtype = call_.pyramid.dtype;
+        DifferenceRows<C> difference(stored_.rows(plane_of(input, dtype, p), width, 0),
+                                     stored_.rows(plane_of(target, dtype, p), width, 1), width);
+        differences_.reset(width, difference);
+        double loss = level(0, p, Rows<C>(differences_), c);
+        for (std::size_t l = 1; l < levels_.size(); ++l)
+            loss += level(l, p, worker_.rows(low(l - 1), levels_[l].level.size.w, 0), c);
         return loss + residual(p, c);
     }
 
     // The gradient of the plane just summed up.
-    void gradient(const Plane<C>& grad) {
+    void gradient(const Plane& grad) {
         const std::size_t last = levels_.size();
         for (std::size_t l = last; l-- > 0;) {
             const auto& [level, up_adjoint, down_adjoint] = levels_[l];
             const Size next = l + 1 < last ? levels_[l + 1].level.size : level.low;
-            const Plane<C> signs = plane_at(signs_[l], level.size.w), total = plane_at(total_, level.low.w);
-            fill(plane_at(signs_[l + 1], next.w), next, total, level.low);
-            Rows<C> source = worker_.rows(constant(signs), level.size.w, 0);
-            Rows<C> coarser = worker_.rows(constant(total), level.low.w, 1);
-            worker_.template run<-1>(up_adjoint, 0, level.low.h, source, coarser, total, false);
-            worker_.template run<1>(down_adjoint, 0, level.size.h, coarser, source, l > 0 ? signs : grad, false);
+            const Plane signs = plane_of(signs_[l].get(), level.size.w), total = plane_of(total_.get(), level.low.w);
+            fill(rows_at(signs_[l + 1], next.w), next, rows_at(total_, level.low.w), level.low);
+            Rows<C> source = worker_.rows(signs, level.size.w, 0), coarser = worker_.rows(total, level.low.w, 1);
+            worker_.run(up_adjoint, -1, 0, level.low.h, source, coarser, target(total, level.low.w));
+            worker_.run(down_adjoint, 1, 0, level.size.h, coarser, source, target(l > 0 ? signs : grad, level.size.w));
         }
         clear_beyond(levels_[0].level.size, grad);
     }
 
 private:
-    static Plane<C> plane_at(const Buffer<C>& buffer, std::int64_t width) { return {buffer.get(), width, 1}; }
-    Plane<const C> low(std::size_t l) const { return constant(plane_at(lows_[l], levels_[l].level.low.w)); }
+    static RowsInPlace<C> rows_at(const Buffer<C>& buffer, std::int64_t width) { return {buffer.get(), width}; }
+    Plane low(std::size_t l) const { return plane_of(lows_[l].get(), levels_[l].level.low.w); }
+    Target<C> target(const Plane& plane, std::int64_t width) { return worker_.template target<C>(plane, width); }
 
-    template <class Source>
-    double level(std::size_t l, std::int64_t p, Source& source, const C* c) {
-        const Level<C>& level = levels_[l].level;
+    double level(std::size_t l, std::int64_t p, Rows<C> source, const C* c) {
         AbsoluteSum<C> sum;
-        const Bands<Source> bands{*this, source, l, p, c[l], sum};
-        level_strip<C>(level, source, plane_at(lows_[l], level.low.w), 0, level.low.h, worker_, bands, false);
+        const Bands bands{*this, l, p, c[l], sum};
+        level_plane(levels_[l].level, source, low(l), worker_, bands, false);
         return double(c[l]) * sum.value();
     }
 
     // Rows of a band that are summed up as soon as they are there.
-    template <class Source>
     struct Bands {
         Loss& loss;
-        Source& source;
         std::size_t l;
         std::int64_t plane;
         C c;
         AbsoluteSum<C>& sum;
 
-        const Level<C>& level() const { return loss.levels_[l].level; }
-        Plane<C> from(std::int64_t begin) const {
-            return {loss.band_.get() - begin * level().size.w, level().size.w, 1};
-        }
-        bool direct() const { return true; }
-        C* row(std::int64_t y) const { return from(y / 2 * 2).row(y); }
+        std::int64_t width() const { return loss.levels_[l].level.size.w; }
+        RowsInPlace<C> from(std::int64_t begin) const { return {loss.band_.get() - begin * width(), width()}; }
+        Target<C> target(std::int64_t begin) const { return Target<C>(from(begin)); }
         void done(std::int64_t begin, std::int64_t end) const {
-            loss.add(l, plane, begin, end, constant(from(begin)), level().size.w, c, sum);
-        }
-        void run(std::int64_t begin, std::int64_t end, LowRows<C>& low_rows) const {
-            loss.worker_.template run<-1>(level().up, begin, end, low_rows, source, from(begin), false);
-            done(begin, end);
+            loss.add(l, plane, begin, end, from(begin), width(), c, sum);
         }
     };
 
@@ -202,57 +177,55 @@ private:
         const Size size = levels_[l - 1].level.low;
         AbsoluteSum<C> sum;
         if (std::int64_t(l) < call_.weighted) {
-            add(l, p, 0, size.h, low(l - 1), size.w, c[l], sum);
+            add(l, p, 0, size.h, rows_at(lows_[l - 1], size.w), size.w, c[l], sum);
             return double(c[l]) * sum.value();
         }
         if (!signs_.empty()) std::fill_n(signs_[l].get(), size.count(), C(0));
         return 0;
     }
 
-    void add(std::size_t l, std::int64_t p, std::int64_t begin, std::int64_t end, const Plane<const C>& band,
+    void add(std::size_t l, std::int64_t p, std::int64_t begin, std::int64_t end, const RowsInPlace<C>& band,
              std::int64_t width, C c, AbsoluteSum<C>& sum) {
+        const C* const mask = masks_.empty() ? nullptr : mask_.get();
         for (std::int64_t y = begin; y < end; ++y) {
-            const C* mask = nullptr;
-            if (!masks_.empty()) {
-                const Plane<T> plane = plane_of<T>(masks_[l], p);
-                load_row(plane.row(y), plane.column_stride, width, stored_.row());
-                mask = stored_.row();
-            }
-            sum.add(band.row(y), mask, width);
-            if (!signs_.empty()) signs(band.row(y), mask, c, width, signs_[l].get() + y * width);
+            if (mask) load_samples(plane_of(masks_[l], call_.pyramid.dtype, p), y, width, mask_.get());
+            sum.add(band(y), mask, width);
+            if (!signs_.empty()) signs(band(y), mask, c, width, signs_[l].get() + y * width);
         }
     }
 
     // `dst` is `src`, with zeros where it is larger: the transpose of a crop.
-    static void fill(const Plane<C>& src, Size size, const Plane<C>& dst, Size larger) {
+    static void fill(const RowsInPlace<C>& src, Size size, const RowsInPlace<C>& dst, Size larger) {
         for (std::int64_t y = 0; y < larger.h; ++y) {
             const std::int64_t n = y < size.h ? size.w : 0;
-            std::copy_n(src.row(n ? y : 0), n, dst.row(y));
-            std::fill_n(dst.row(y) + n, larger.w - n, C(0));
+            std::copy_n(src(n ? y : 0), n, dst(y));
+            std::fill_n(dst(y) + n, larger.w - n, C(0));
         }
     }
 
-    void clear_beyond(Size size, const Plane<C>& grad) const {
-        for (std::int64_t y = 0; y < image_.h; ++y)
-            for (std::int64_t x = y < size.h ? size.w : 0; x < image_.w; ++x) grad.row(y)[x * grad.column_stride] = 0;
+    void clear_beyond(Size size, const Plane& grad) const {
+        for (std::int64_t y = 0; y < image_.h; ++y) {
+            C* const row = static_cast<C*>(grad.row(y));
+            for (std::int64_t x = y < size.h ? size.w : 0; x < image_.w; ++x) row[x * grad.column_stride] = 0;
+        }
     }
 
     const LossCall& call_;
-    const std::vector<LossLevel<C>>& levels_;
+    const std::vector<LossLevel<F>>& levels_;
     const std::vector<View>& masks_;
     Size image_;
-    Worker<T> stored_;  // for rows of the images' type
-    Worker<C> worker_;
+    Worker<F> stored_;  // for rows of the images' type
+    Worker<F> worker_;
     Slots<C> differences_;
-    Buffer<C> band_, total_;
+    Buffer<C> band_, mask_, total_;
     std::vector<Buffer<C>> lows_, signs_;
 };
 
-template <class T>
+template <class F>
 void run(const LossCall& call, const View& input, const View& target, const std::vector<View>& masks, void* loss,
          const View* grad) {
-    using C = Sum<T>;
-    std::vector<LossLevel<C>> levels;
+    using C = typename F::Sum;
+    std::vector<LossLevel<F>> levels;
     levels.reserve(call.sizes.size());
     for (std::size_t l = 0; l + 1 < call.sizes.size(); ++l)
         levels.emplace_back(Size{call.sizes[l][0], call.sizes[l][1]}, call.pyramid.border);
@@ -261,10 +234,10 @@ void run(const LossCall& call, const View& input, const View& target, const std:
     const C* const coefficients = static_cast<const C*>(call.coefficients);
     std::vector<double> sums(planes);
     over_planes(planes, size_of(input), call.pyramid.threads, [&](std::int64_t first, std::int64_t last) {
-        Loss<T> worker(call, levels, size_of(input), masks, grad != nullptr);
+        Loss<F> worker(call, levels, size_of(input), masks, grad != nullptr);
         for (std::int64_t p = first; p < last; ++p) {
             sums[p] = worker.plane(input, target, p, coefficients + p / each * call.weighted);
-            if (grad) worker.gradient(plane_of<C>(*grad, p));
+            if (grad) worker.gradient(plane_of(*grad, dtype_of<C>(), p));
         }
     });
     for (std::int64_t n = 0; n < call.samples; ++n) {
@@ -278,13 +251,8 @@ void run(const LossCall& call, const View& input, const View& target, const std:
 
 void laplacian_loss(const LossCall& call, const View& input, const View& target, const std::vector<View>& masks,
                     void* loss, const View* grad) {
-    switch (call.pyramid.dtype) {
-        case DType::float16: return run<Half>(call, input, target, masks, loss, grad);
-        case DType::bfloat16: return run<BFloat16>(call, input, target, masks, loss, grad);
-        case DType::float32: return run<float>(call, input, target, masks, loss, grad);
-        case DType::float64: return run<double>(call, input, target, masks, loss, grad);
-        default: throw std::invalid_argument("input: expected a float dtype");
-    }
+    call.pyramid.dtype == DType::float64 ? run<Double>(call, input, target, masks, loss, grad)
+                                         : run<Float>(call, input, target, masks, loss, grad);
 }
 
 }  // namespace lapcore::LAPCORE_ISA

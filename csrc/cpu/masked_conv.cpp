@@ -15,10 +15,10 @@
 #include <limits>
 #include <numeric>
 
+#include "cpu/buffer.h"
 #include "cpu/masked_conv_terms.h"
 #include "cpu/matrix.h"
 #include "cpu/patches.h"
-#include "cpu/rows.h"
 #include "cpu/threads.h"
 
 namespace lapcore::LAPCORE_ISA {

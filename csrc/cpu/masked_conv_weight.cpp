@@ -5,11 +5,11 @@
 // one order, whatever the threads.
 #include <cstring>
 
+#include "cpu/buffer.h"
 #include "cpu/masked_conv.h"
 #include "cpu/masked_conv_terms.h"
 #include "cpu/matrix.h"
 #include "cpu/memory.h"
-#include "cpu/rows.h"
 #include "cpu/threads.h"
 
 namespace lapcore::LAPCORE_ISA {

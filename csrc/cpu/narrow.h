@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "cpu/axis.h"
-#include "cpu/simd.h"
+#include "cpu/formats.h"
 
 namespace lapcore::LAPCORE_ISA {
 
@@ -39,6 +39,7 @@ struct Shuffle {
     using Index = typename SignedOf<sizeof(C)>::type;
     Vector<Index> lanes{};
     LAPCORE_INLINE Vector<C> operator()(Vector<C> a, Vector<C> b) const { return __builtin_shuffle(a, b, lanes); }
+    LAPCORE_INLINE Vector<C> operator()(Vector<C> a) const { return __builtin_shuffle(a, lanes); }
 };
 
 // Sets lane `lane` of a shuffle of vectors number `first` and `second` to lane `from` of vector `number`; false if that
@@ -51,23 +52,13 @@ inline bool set_lane(Shuffle<C>& shuffle, std::int64_t lane, std::int64_t number
     return true;
 }
 
-// A row of n samples in `count` vectors; lanes beyond it are zero.
-template <int count, bool full, class C>
-LAPCORE_INLINE void load_vectors(const C* p, std::int64_t n, Vector<C> (&row)[count]) {
-    constexpr std::int64_t V = kLanes<C>;
-    for (int r = 0; r < count; ++r) {
-        if constexpr (full) {
-            row[r] = load(p + r * V);
-        } else {
-            row[r] = load_first(p + r * V, std::clamp<std::int64_t>(n - r * V, 0, V));
-        }
-    }
-}
-
-// The decimating operator on rows of up to 2R vectors. Even samples are the vectors 0 .. R-1, odd ones R .. 2R-1.
-template <class C, int R>
+// The decimating operator on rows of up to 2R vectors of sums. Of the samples whose numbers a shuffle takes, even ones
+// are the vectors 0 .. R-1, odd ones R .. 2R-1.
+template <class F, int R>
 class NarrowDown {
 public:
+    using S = typename F::Sample;
+    using C = typename F::Sum;
     static constexpr std::int64_t V = kLanes<C>;
 
     // For rows of several images of the axis's length side by side, whose number of samples is then even. False where
@@ -93,36 +84,33 @@ public:
     }
 
     bool full() const { return n_src_ == 2 * R * V; }
-    std::int64_t n_src() const { return n_src_; }
-    std::int64_t n_dst() const { return n_dst_; }
 
     // The row of outputs whose columns add up to c.
-    LAPCORE_INLINE void along(const Vector<C> (&c)[2 * R], const Weights<C>& w, Vector<C> (&out)[R]) const {
-        Vector<C> even_samples[R], odd_samples[R];
+    LAPCORE_INLINE void along(const Halves<C> (&c)[R], const Decimating<C>& w, Vector<C> (&out)[R]) const {
         for (int r = 0; r < R; ++r) {
-            even_samples[r] = even<C>(c[2 * r], c[2 * r + 1]);
-            odd_samples[r] = odd<C>(c[2 * r], c[2 * r + 1]);
-        }
-        for (int r = 0; r < R; ++r) {
-            const Vector<C> s0 = even_before_[r](even_samples[r ? r - 1 : 0], r ? even_samples[r] : odd_samples[0]);
-            const Vector<C> s1 = odd_before_[r](odd_samples[r ? r - 1 : 0], r ? odd_samples[r] : even_samples[0]);
-            const Vector<C> s3 = r < R - 1 ? odd_samples[r] : odd_after_(odd_samples[r], even_samples[r]);
-            const Vector<C> s4 =
-                even_after_[r](even_samples[r], r < R - 1 ? even_samples[r + 1 < R ? r + 1 : r] : odd_samples[r]);
-            out[r] = ((s0 + s4) * w.outer + (s1 + s3) * w.inner) + even_samples[r] * w.centre;
+            const bool last = r == R - 1;
+            const Vector<C> s0 = even_before_[r](c[r ? r - 1 : 0].even, r ? c[r].even : c[0].odd);
+            const Vector<C> s1 = odd_before_[r](c[r ? r - 1 : 0].odd, r ? c[r].odd : c[0].even);
+            const Vector<C> s3 = last ? odd_after_(c[r].odd, c[r].even) : c[r].odd;
+            const Vector<C> s4 = even_after_[r](c[r].even, last ? c[r].odd : c[r + 1 < R ? r + 1 : r].even);
+            out[r] = w.rounded_sum(s0, s1, c[r].even, s3, s4);
         }
     }
 
     // What the columns of five rows add up to.
     template <bool full>
-    LAPCORE_INLINE void columns(const C* const* p, const Weights<C>& w, Vector<C> (&out)[2 * R]) const {
-        Vector<C> a[2 * R], b[2 * R], c[2 * R], d[2 * R], e[2 * R];
-        load_vectors<2 * R, full>(p[0], n_src_, a);
-        load_vectors<2 * R, full>(p[1], n_src_, b);
-        load_vectors<2 * R, full>(p[2], n_src_, c);
-        load_vectors<2 * R, full>(p[3], n_src_, d);
-        load_vectors<2 * R, full>(p[4], n_src_, e);
-        for (int r = 0; r < 2 * R; ++r) out[r] = ((a[r] + e[r]) * w.outer + (b[r] + d[r]) * w.inner) + c[r] * w.centre;
+    LAPCORE_INLINE void columns(const S* const* p, const Decimating<C>& w, Halves<C> (&out)[R]) const {
+        const auto at = [=](const S* row, int r) LAPCORE_INLINE_LAMBDA {
+            const std::int64_t x = 2 * r * V;
+            if constexpr (full) return load_raw_halves<C>(row + x);
+            return load_first_raw_halves<C>(row + x, std::clamp<std::int64_t>(n_src_ - x, 0, 2 * V));
+        };
+        for (int r = 0; r < R; ++r) {
+            const auto a = at(p[0], r), b = at(p[1], r), c = at(p[2], r), d = at(p[3], r), e = at(p[4], r);
+            const auto sum = [&](auto Halves<C>::* half)
+                                 LAPCORE_INLINE_LAMBDA { return w.sum(a.*half, b.*half, c.*half, d.*half, e.*half); };
+            out[r] = sorted<C, S>({sum(&Halves<C>::even), sum(&Halves<C>::odd)});
+        }
     }
 
     template <bool full, class Finish>
@@ -139,21 +127,22 @@ public:
     // Rows of outputs from a window of rows, five for each and two further on for the next: begin(k) gives what
     // finishes the k-th.
     template <class Begin>
-    LAPCORE_INLINE void run(const C* const* window, std::int64_t count, const Weights<C>& rows,
-                            const Weights<C>& columns, const Begin& begin) const {
+    LAPCORE_INLINE void run(const S* const* window, std::int64_t count, const Decimating<C>& rows,
+                            const Decimating<C>& columns, const Begin& begin) const {
         full() ? run_rows<true>(window, count, rows, columns, begin)
                : run_rows<false>(window, count, rows, columns, begin);
     }
 
 private:
     template <bool full, class Begin>
-    LAPCORE_INLINE void run_rows(const C* const* p, std::int64_t count, const Weights<C> row_weights,
-                                 const Weights<C> column_weights, const Begin& begin) const {
+    LAPCORE_INLINE void run_rows(const S* const* p, std::int64_t count, const Decimating<C> row_stencil,
+                                 const Decimating<C> column_stencil, const Begin& begin) const {
         const NarrowDown self = *this;
         for (std::int64_t k = 0; k < count; ++k, p += 2) {
-            Vector<C> sums[2 * R], out[R];
-            self.template columns<full>(p, row_weights, sums);
-            self.along(sums, column_weights, out);
+            Halves<C> sums[R];
+            Vector<C> out[R];
+            self.template columns<full>(p, row_stencil, sums);
+            self.along(sums, column_stencil, out);
             self.template put<full>(out, begin(k));
         }
     }
@@ -162,10 +151,12 @@ private:
     Shuffle<C> even_before_[R], odd_before_[R], odd_after_, even_after_[R];
 };
 
-// The expanding operator from rows of up to R vectors.
-template <class C, int R>
+// The expanding operator from rows of up to R vectors of sums.
+template <class F, int R>
 class NarrowUp {
 public:
+    using S = typename F::Sample;
+    using C = typename F::Sum;
     static constexpr std::int64_t V = kLanes<C>;
 
     bool prepare(const Axis& axis, std::int64_t images = 1) {
@@ -185,53 +176,61 @@ public:
     }
 
     bool full() const { return n_src_ == R * V && n_dst_ == 2 * n_src_; }
-    std::int64_t n_src() const { return n_src_; }
+
+    // A row of samples; beyond its end they are zero.
+    template <bool full>
+    LAPCORE_INLINE void load_row(const S* row, Vector<C> (&out)[R]) const {
+        for (int r = 0; r < R; ++r) {
+            if constexpr (full) {
+                out[r] = load_as<C>(row + r * V);
+            } else {
+                out[r] = load_first_as<C>(row + r * V, std::clamp<std::int64_t>(n_src_ - r * V, 0, V));
+            }
+        }
+    }
 
     // The row of outputs whose columns add up to b.
     template <bool full, class Finish>
-    LAPCORE_INLINE void along(const Vector<C> (&b)[R], const Weights<C>& w, const Finish& finish) const {
+    LAPCORE_INLINE void along(const Vector<C> (&b)[R], const Expanding<C>& w, const Finish& finish) const {
         for (int r = 0; r < R; ++r) {
-            const Vector<C> before = before_[r](b[r ? r - 1 : 0], b[r]);
-            const Vector<C> after = after_[r](b[r], b[r < R - 1 ? r + 1 : r]);
-            const auto [one, two] =
-                interleave<C>((before + after) * w.outer + b[r] * w.inner, (b[r] + after) * w.centre);
+            const Vector<C> before = r ? before_[r](b[r - 1], b[r]) : before_[r](b[r]);
+            const Vector<C> after = r < R - 1 ? after_[r](b[r], b[r + 1]) : after_[r](b[r]);
+            const Halves<C> sums{w.rounded_even(before, b[r], after), w.rounded_odd(b[r], after)};
             const std::int64_t i = 2 * r * V;
             if (full || r < R - 1) {
-                finish.vector(i, one);
-                finish.vector(i + V, two);
+                finish.pair(i, sums);
             } else {
-                finish.first(i, one, std::min<std::int64_t>(n_dst_ - i, V));
-                if (n_dst_ - i > V) finish.first(i + V, two, n_dst_ - i - V);
+                finish.first_pair(i, sums, std::min(n_dst_ - i, 2 * V));
             }
         }
     }
 
     // Rows of outputs from a window of rows, three for each two, `first` being the first's number.
     template <class Begin>
-    LAPCORE_INLINE void run(const C* const* window, std::int64_t first, std::int64_t count, const Weights<C>& rows,
-                            const Weights<C>& columns, const Begin& begin) const {
+    LAPCORE_INLINE void run(const S* const* window, std::int64_t first, std::int64_t count, const Expanding<C>& rows,
+                            const Expanding<C>& columns, const Begin& begin) const {
         full() ? run_rows<true>(window, first, count, rows, columns, begin)
                : run_rows<false>(window, first, count, rows, columns, begin);
     }
 
 private:
     template <bool full, class Begin>
-    LAPCORE_INLINE void run_rows(const C* const* window, std::int64_t first, std::int64_t count,
-                                 const Weights<C> row_weights, const Weights<C> column_weights,
+    LAPCORE_INLINE void run_rows(const S* const* window, std::int64_t first, std::int64_t count,
+                                 const Expanding<C> row_stencil, const Expanding<C> column_stencil,
                                  const Begin& begin) const {
         const NarrowUp self = *this;
         for (std::int64_t k = 0; k < count; ++k) {
-            const C* const* p = window + ((first + k) / 2 - first / 2);
+            const S* const* p = window + ((first + k) / 2 - first / 2);
             Vector<C> a[R], b[R], c[R];
-            load_vectors<R, full>(p[1], n_src_, b);
-            load_vectors<R, full>(p[2], n_src_, c);
+            self.template load_row<full>(p[1], b);
+            self.template load_row<full>(p[2], c);
             if ((first + k) % 2 == 0) {
-                load_vectors<R, full>(p[0], n_src_, a);
-                for (int r = 0; r < R; ++r) b[r] = (a[r] + c[r]) * row_weights.outer + b[r] * row_weights.inner;
+                self.template load_row<full>(p[0], a);
+                for (int r = 0; r < R; ++r) b[r] = row_stencil.even(a[r], b[r], c[r]);
             } else {
-                for (int r = 0; r < R; ++r) b[r] = (b[r] + c[r]) * row_weights.centre;
+                for (int r = 0; r < R; ++r) b[r] = row_stencil.odd(b[r], c[r]);
             }
-            self.template along<full>(b, column_weights, begin(k));
+            self.template along<full>(b, column_stencil, begin(k));
         }
     }
 
@@ -240,13 +239,13 @@ private:
 };
 
 // The narrow kernel that fits an axis, if there is one.
-template <class C>
+template <class F>
 struct Narrow {
     int vectors = 0;
-    NarrowDown<C, 1> down1;
-    NarrowDown<C, 2> down2;
-    NarrowUp<C, 1> up1;
-    NarrowUp<C, 2> up2;
+    NarrowDown<F, 1> down1;
+    NarrowDown<F, 2> down2;
+    NarrowUp<F, 1> up1;
+    NarrowUp<F, 2> up2;
 
     Narrow() = default;
     explicit Narrow(const Axis& axis) {

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "common/floats.h"
+#include "cpu/buffer.h"
 #include "cpu/convert.h"
 #include "cpu/log_sum_exp.h"
 #include "cpu/matrix.h"
-#include "cpu/rows.h"
 #include "cpu/threads.h"
 
 namespace lapcore::LAPCORE_ISA {

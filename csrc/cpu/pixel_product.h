@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "common/pixelcnn_sampler.h"
+#include "cpu/buffer.h"
 #include "cpu/matrix.h"
-#include "cpu/rows.h"
 
 namespace lapcore::LAPCORE_ISA {
 

@@ -28,8 +28,8 @@ struct Table {
 };
 
 // The line of output row i: sum_k weight[k, i] row(index[k, i]).
-template <class C, class Source>
-void combine(const Table<C>& rows, std::int64_t i, Source& source, std::int64_t width, C* line) {
+template <class C>
+void combine(const Table<C>& rows, std::int64_t i, const Rows<C>& source, std::int64_t width, C* line) {
     std::fill(line, line + width, C(0));
     for (std::int64_t k = 0; k < rows.taps; ++k) {
         const C weight = rows.weight[k * rows.n + i];
@@ -50,19 +50,19 @@ void along(const Table<C>& columns, const C* line, C* out) {
     }
 }
 
-template <class T>
+template <class F>
 void apply(const PyramidCall& call, const TapTable& row_taps, const TapTable& column_taps, const View& src,
            const View* base, double alpha, const View& dst) {
-    using C = Sum<T>;
+    using C = typename F::Sum;
     const Size from = size_of(src), to = size_of(dst);
     const Table<C> rows(row_taps, to.h, from.h), columns(column_taps, to.w, from.w);
     over_strips(src, to.h, to.w, call.threads, [&](std::int64_t plane, std::int64_t first, std::int64_t last) {
-        Worker<T> worker(std::max(from.w, to.w), 1);
-        const Buffer<C> line(from.w + 1);
-        Rows<T> source = worker.rows(constant(plane_of<T>(src, plane)), from.w, 0);
-        Rows<T> added = worker.rows(constant(plane_of<T>(base ? *base : dst, plane)), to.w, 1);
-        const Plane<T> target = plane_of<T>(dst, plane);
-        C* const out = worker.row();
+        Worker<F> worker(std::max(from.w, to.w), 1);
+        const Buffer<C> line(from.w + 1), out_row(to.w);  // a base may be where the outputs go
+        C* const out = out_row.get();
+        const Rows<C> source = worker.rows(plane_of(src, call.dtype, plane), from.w, 0);
+        const Rows<C> added = worker.rows(plane_of(base ? *base : dst, call.dtype, plane), to.w, 1);
+        const Plane target = plane_of(dst, call.dtype, plane);
         line.get()[from.w] = 0;
         for (std::int64_t i = first; i < last; ++i) {
             combine(rows, i, source, from.w, line.get());
@@ -71,7 +71,7 @@ void apply(const PyramidCall& call, const TapTable& row_taps, const TapTable& co
                 const C* row = added(i);
                 for (std::int64_t x = 0; x < to.w; ++x) out[x] = row[x] + static_cast<C>(alpha) * out[x];
             }
-            store_row(out, to.w, target.row(i), target.column_stride);
+            store_samples(out, to.w, target, i);
         }
     });
 }
@@ -81,10 +81,10 @@ void apply(const PyramidCall& call, const TapTable& row_taps, const TapTable& co
 void apply_tables(const PyramidCall& call, const TapTable& rows, const TapTable& columns, const View& src,
                   const View* base, double alpha, const View& dst) {
     switch (call.dtype) {
-        case DType::float16: return apply<Half>(call, rows, columns, src, base, alpha, dst);
-        case DType::bfloat16: return apply<BFloat16>(call, rows, columns, src, base, alpha, dst);
-        case DType::float32: return apply<float>(call, rows, columns, src, base, alpha, dst);
-        case DType::float64: return apply<double>(call, rows, columns, src, base, alpha, dst);
+        case DType::float16:
+        case DType::bfloat16:
+        case DType::float32: return apply<Float>(call, rows, columns, src, base, alpha, dst);
+        case DType::float64: return apply<Double>(call, rows, columns, src, base, alpha, dst);
         default: throw std::invalid_argument("src: integers need filter 'binomial'");
     }
 }

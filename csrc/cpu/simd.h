@@ -46,50 +46,67 @@ LAPCORE_INLINE void store(C* p, Vector<C> v) {
     std::memcpy(p, &v, sizeof v);
 }
 
-// The first n lanes; the others are zero, and are not read.
+// The first n lanes; the others are zero, and are not read. Without masked instructions a part of a vector takes a
+// call: inlined, that would be most of a kernel's code.
+#if defined(__AVX512BW__)
 template <class C>
 LAPCORE_INLINE Vector<C> load_first(const C* p, std::int64_t n) {
-#if defined(__AVX512BW__)
-    if constexpr (sizeof(C) == 2) {
-        return Vector<C>(_mm512_maskz_loadu_epi16(__mmask32((std::uint64_t{1} << n) - 1), p));
+    const std::uint64_t mask = _bzhi_u64(~std::uint64_t{0}, std::uint64_t(n));
+    if constexpr (sizeof(C) == 1) {
+        return Vector<C>(_mm512_maskz_loadu_epi8(__mmask64(mask), p));
+    } else if constexpr (sizeof(C) == 2) {
+        return Vector<C>(_mm512_maskz_loadu_epi16(__mmask32(mask), p));
     } else if constexpr (sizeof(C) == 4) {
-        return Vector<C>(_mm512_maskz_loadu_epi32(__mmask16((1u << n) - 1), p));
+        return Vector<C>(_mm512_maskz_loadu_epi32(__mmask16(mask), p));
     } else {
-        return Vector<C>(_mm512_maskz_loadu_epi64(__mmask8((1u << n) - 1), p));
+        return Vector<C>(_mm512_maskz_loadu_epi64(__mmask8(mask), p));
     }
-#else
-    Vector<C> v{};
-    for (std::int64_t i = 0; i < n; ++i) v[i] = p[i];
-    return v;
-#endif
 }
-
 template <class C>
 LAPCORE_INLINE void store_first(C* p, Vector<C> v, std::int64_t n) {
-#if defined(__AVX512BW__)
-    if constexpr (sizeof(C) == 2) {
-        _mm512_mask_storeu_epi16(p, __mmask32((std::uint64_t{1} << n) - 1), __m512i(v));
+    const std::uint64_t mask = _bzhi_u64(~std::uint64_t{0}, std::uint64_t(n));
+    if constexpr (sizeof(C) == 1) {
+        _mm512_mask_storeu_epi8(p, __mmask64(mask), __m512i(v));
+    } else if constexpr (sizeof(C) == 2) {
+        _mm512_mask_storeu_epi16(p, __mmask32(mask), __m512i(v));
     } else if constexpr (sizeof(C) == 4) {
-        _mm512_mask_storeu_epi32(p, __mmask16((1u << n) - 1), __m512i(v));
+        _mm512_mask_storeu_epi32(p, __mmask16(mask), __m512i(v));
     } else {
-        _mm512_mask_storeu_epi64(p, __mmask8((1u << n) - 1), __m512i(v));
+        _mm512_mask_storeu_epi64(p, __mmask8(mask), __m512i(v));
     }
-#else
-    for (std::int64_t i = 0; i < n; ++i) p[i] = v[i];
-#endif
 }
+#else
+template <class C>
+__attribute__((noinline)) Vector<C> load_part(const C* p, std::int64_t n) {
+    Vector<C> v{};
+    std::memcpy(&v, p, std::size_t(n) * sizeof(C));
+    return v;
+}
+template <class C>
+__attribute__((noinline)) void store_part(C* p, Vector<C> v, std::int64_t n) {
+    std::memcpy(p, &v, std::size_t(n) * sizeof(C));
+}
+template <class C>
+LAPCORE_INLINE Vector<C> load_first(const C* p, std::int64_t n) {
+    return n == kLanes<C> ? load(p) : n == 0 ? Vector<C>{} : load_part(p, n);
+}
+template <class C>
+LAPCORE_INLINE void store_first(C* p, Vector<C> v, std::int64_t n) {
+    n == kLanes<C> ? store(p, v) : store_part(p, v, n);
+}
+#endif
 
 // A store past the caches, to an address aligned to kVectorBytes: memory is not read before it is overwritten.
-template <class C>
-LAPCORE_INLINE void stream(C* p, Vector<C> v) {
+template <class V>
+LAPCORE_INLINE void stream(void* p, V v) {
 #if defined(__AVX512F__)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), __m512i(v));
+    _mm512_stream_si512(static_cast<__m512i*>(p), __m512i(v));
 #elif defined(__AVX2__)
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), __m256i(v));
+    _mm256_stream_si256(static_cast<__m256i*>(p), __m256i(v));
 #elif defined(__x86_64__)
-    _mm_stream_si128(reinterpret_cast<__m128i*>(p), __m128i(v));
+    _mm_stream_si128(static_cast<__m128i*>(p), __m128i(v));
 #else
-    store(p, v);
+    std::memcpy(p, &v, sizeof v);
 #endif
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/view.h"
+#include "cpu/planes.h"
 #include "cpu/stencil.h"
 #include "cpu/threads.h"
 
@@ -26,72 +27,104 @@ struct Size {
 
 inline Size size_of(const View& view) { return {view.height(), view.width()}; }
 
-template <class C>
-Operator<C> operator_of(Op op, Size src, Size dst, Border border, std::int64_t channels = 1) {
+template <class F>
+Operator<F> operator_of(Op op, Size src, Size dst, Border border, std::int64_t channels = 1) {
     return {op, src.h, src.w, dst.h, dst.w, border, channels};
 }
 
-template <class T>
-Plane<T> plane_of(const View& view, std::int64_t p) {
-    const std::int64_t column_stride = view.width() == 1 ? 1 : view.column_stride();
-    return {static_cast<T*>(view.data) + view.plane_offset(p), view.row_stride(), column_stride};
-}
-
-template <class T>
-Plane<const T> constant(const Plane<T>& plane) {
-    return {plane.data, plane.row_stride, plane.column_stride};
-}
-
-// The lines, rows and slots for images up to `width` wide, of which blocks are up to `height` rows.
-template <class T>
+// The line, rows and slots for images up to `width` wide, of which blocks are up to `height` rows.
+template <class F>
 class Worker {
 public:
-    using C = Sum<T>;
+    using S = typename F::Sample;
+    using B = typename F::Band;
+    using C = typename F::Sum;
 
     Worker(std::int64_t width, std::int64_t height)
-        : lines_(width, std::clamp<std::int64_t>(kBlockElements / width, 2,
-                                                 std::clamp<std::int64_t>(height, 2, kMaxBlockRows))),
+        : block_rows_(
+              std::clamp<std::int64_t>(kBlockElements / width, 2, std::clamp<std::int64_t>(height, 2, kMaxBlockRows))),
           width_(width),
-          rows_(width * lines_.count()) {}
+          line_(width) {}
 
-    Lines<C>& lines() { return lines_; }
-    C* row() const { return rows_.get(); }  // one row of scratch
+    std::int64_t block_rows() const { return block_rows_; }
 
     // The rows of a plane, converted if need be into the slots number `which`, 0 to 2. While the bands of a Laplacian
     // level are made, the rows are fetched that will be halved next: those from a block's end on, and the stencil's
     // reach.
-    Rows<T> rows(const Plane<const T>& plane, std::int64_t width, int which) {
-        return rows(plane, width, which, lines_.count() + 3);
+    Rows<S> rows(const Plane& plane, std::int64_t width, int which) {
+        return rows(plane, width, which, block_rows_ + 3);
     }
-    Rows<T> rows(const Plane<const T>& plane, std::int64_t width, int which, std::int64_t rows_ahead) {
-        return {plane, width, slots_[which], rows_ahead};
+    Rows<S> rows(const Plane& plane, std::int64_t width, int which, std::int64_t rows_ahead) {
+        if (plane.holds<S>())
+            return {RowsInPlace<const S>{reinterpret_cast<const S*>(plane.data), plane.row_stride}, rows_ahead};
+        converted_[which].plane = plane;
+        converted_[which].width = width;
+        slots_[which].reset(width, converted_[which]);
+        return Rows<S>(slots_[which]);
     }
 
-    // Rows [first, last) of dst = op(source), or of base + sign * op(source).
-    template <int sign, class Source, class Base, class O>
-    void run(const Operator<C>& op, std::int64_t first, std::int64_t last, Source& source, Base& base,
-             const Plane<O>& dst, bool streamed) {
-        if constexpr (std::is_same_v<O, C>) {
-            if (dst.unit()) {
-                apply_rows<sign, C>(
-                    op, first, last, source, base, lines_, block_,
-                    [&](std::int64_t i, std::int64_t) { return dst.row(i); }, [](std::int64_t, C*) {}, streamed);
-                return;
-            }
-        }
-        const std::int64_t n = op.row_size();
-        apply_rows<sign, C>(
-            op, first, last, source, base, lines_, block_,
-            [&](std::int64_t, std::int64_t r) { return rows_.get() + r * width_; },
-            [&](std::int64_t i, const C* row) { store_row(row, n, dst.row(i), dst.column_stride); }, false);
+    // Where the rows of a plane go: one at a time is in use.
+    template <class O>
+    Target<O> target(const Plane& plane, std::int64_t width) {
+        if (plane.holds<O>()) return Target<O>({reinterpret_cast<O*>(plane.data), plane.row_stride});
+        if (!scratch_) scratch_ = Buffer<B>(width_ * block_rows_);
+        return Target<O>(plane, width, reinterpret_cast<O*>(scratch_.get()));
+    }
+
+    // Rows [first, last) of op(source).
+    void run(const Operator<F>& op, std::int64_t first, std::int64_t last, Rows<S>& source, const Target<S>& target,
+             bool streamed = false) {
+        run_blocks<false>(op, 0, first, last, source, nullptr, target, streamed);
+    }
+    // Rows [first, last) of base + sign * op(source).
+    void run(const Operator<F>& op, int sign, std::int64_t first, std::int64_t last, Rows<S>& source, Rows<S>& base,
+             const Target<B>& target, bool streamed = false) {
+        run_blocks<true>(op, sign, first, last, source, &base, target, streamed);
     }
 
 private:
-    Lines<C> lines_;
-    Block<C> block_;
-    std::int64_t width_;
-    Buffer<C> rows_;
-    Slots<C> slots_[3];
+    template <bool kBase, class O>
+    void run_blocks(const Operator<F>& op, int sign, std::int64_t first, std::int64_t last, Rows<S>& source,
+                    Rows<S>* base, const Target<O>& target, bool streamed) {
+        std::int64_t step = source.block_rows(block_rows_);
+        if constexpr (kBase) step = base->block_rows(step);
+        Block<F, kBase> block;
+        block.spare = reinterpret_cast<O*>(line_.whole());
+        block.sign = sign;
+        block.ahead = kBase ? base->ahead() : 0;
+        block.streamed = streamed && target.in_place();
+        for (block.first = first; block.first < last; block.first += step) {
+            block.count = std::min(last - block.first, step);
+            target.rows(block.first, block.count, block.out);
+            if constexpr (kBase) {
+                for (std::int64_t r = 0; r < block.count; ++r) block.base[r] = (*base)(block.first + r);
+            }
+            run_block(op, source, block);
+            if (target.in_place()) continue;
+            for (std::int64_t r = 0; r < block.count; ++r) target.done(block.first + r, block.out[r]);
+        }
+    }
+
+    template <bool kBase>
+    void run_block(const Operator<F>& op, Rows<S>& source, Block<F, kBase>& block) {
+        if constexpr (kFused<F>) {
+            const bool in_registers = op.rows.forward() && !(kBase && op.rows.decimates());
+            if (in_registers && find_window(op, source, block))
+                return op.narrow.vectors ? run_narrow(op, block) : run_window(op, block);
+        }
+        const S* rows[kMaxTaps];
+        for (std::int64_t r = 0; r < block.count; ++r) {
+            const ShiftedTaps taps = op.rows(block.first + r);
+            for (int k = 0; k < taps.count(); ++k) rows[k] = source(taps.index(k));
+            run_line(op, taps, rows, line_, block, r);
+        }
+    }
+
+    std::int64_t block_rows_, width_;
+    Line<C> line_;
+    Buffer<B> scratch_;
+    ConvertedRows<S> converted_[3];
+    Slots<S> slots_[3];
 };
 
 inline int useful_threads(int threads, std::int64_t elements) {

@@ -74,6 +74,20 @@ inline __mmask16 test(__m512i a, __m512i b) {
     return __mmask16(mask);
 }
 inline void stream(void* p, __m512i v) { std::memcpy(p, &v, kBytes); }
+template <class To, class From, class Mask>
+__m512i widen(Mask mask, __m256i a) {
+    From lanes[sizeof a / sizeof(From)];
+    std::memcpy(lanes, &a, sizeof a);
+    return __m512i(each<To>([&](unsigned i) { return has(mask, i) ? To(lanes[i]) : To{}; }));
+}
+template <class To, class From, class Mask>
+__m256i narrow(Mask mask, __m512i a) {
+    To lanes[kBytes / sizeof(From)];
+    for (unsigned i = 0; i < kBytes / sizeof(From); ++i) lanes[i] = has(mask, i) ? To(Lanes<From>(a)[i]) : To{};
+    __m256i v;
+    std::memcpy(&v, lanes, sizeof v);
+    return v;
+}
 
 }  // namespace shim
 
@@ -83,9 +97,11 @@ inline void stream(void* p, __m512i v) { std::memcpy(p, &v, kBytes); }
 #define _mm512_mask_mov_pd shim::mask_mov<double, __m512d>
 #define _mm512_mask_loadu_ps shim::mask_load<float, __m512>
 #define _mm512_mask_loadu_pd shim::mask_load<double, __m512d>
+#define _mm512_maskz_loadu_epi8(mask, p) shim::mask_load<std::uint8_t>(__m512i{}, mask, p)
 #define _mm512_maskz_loadu_epi16(mask, p) shim::mask_load<std::uint16_t>(__m512i{}, mask, p)
 #define _mm512_maskz_loadu_epi32(mask, p) shim::mask_load<std::uint32_t>(__m512i{}, mask, p)
 #define _mm512_maskz_loadu_epi64(mask, p) shim::mask_load<std::uint64_t>(__m512i{}, mask, p)
+#define _mm512_mask_storeu_epi8 shim::mask_store<std::uint8_t>
 #define _mm512_mask_storeu_epi16 shim::mask_store<std::uint16_t>
 #define _mm512_mask_storeu_epi32 shim::mask_store<std::uint32_t>
 #define _mm512_mask_storeu_epi64 shim::mask_store<std::uint64_t>
@@ -98,6 +114,11 @@ inline void stream(void* p, __m512i v) { std::memcpy(p, &v, kBytes); }
 #define _mm512_set1_epi64(x) __m512i(shim::Lanes<long long>{} + (long long)(x))
 #define _mm512_test_epi32_mask shim::test
 #define _mm512_stream_si512 shim::stream
+#define _mm512_maskz_cvtepu8_epi16 shim::widen<std::uint16_t, std::uint8_t>
+#define _mm512_maskz_cvtepi16_epi32 shim::widen<std::int32_t, std::int16_t>
+#define _mm512_maskz_cvtepu16_epi32 shim::widen<std::uint32_t, std::uint16_t>
+#define _mm512_maskz_cvtepi16_epi8 shim::narrow<std::uint8_t, std::uint16_t>
+#define _mm512_maskz_cvtepi32_epi16 shim::narrow<std::uint16_t, std::uint32_t>
 
 #define __AVX512F__ 1
 #define __AVX512BW__ 1
