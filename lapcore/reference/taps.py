@@ -16,100 +16,96 @@ area (the LAPGAN code of Denton et al. 2015):
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int]
-Entry = tuple[int, int, float]  # output, source, weight
+Indices = NDArray[np.int64]
+Weights = NDArray[np.float64]
+Taps = tuple[Indices, Weights]  # sources and weights, (m, K): K taps of each output, a source of n being a zero
 Tables = tuple[Tensor, Tensor, Tensor, Tensor]
 
-BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+BINOMIAL = np.array([1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16])
 
 
-def border_index(i: int, n: int, border: str) -> int:
-    """The sample at position i of a line of n; n itself (a zero) beyond a constant border."""
-    if 0 <= i < n:
-        return i
+def border_index(i: Indices, n: int, border: str) -> Indices:
+    """The samples at positions i of a line of n; n itself (a zero) beyond a constant border."""
     if border == "reflect":
         period = max(2 * (n - 1), 1)
-        i %= period
-        return i if i < n else period - i
+        i = i % period
+        return np.where(i < n, i, period - i)
     if border == "symmetric":
-        i %= 2 * n
-        return i if i < n else 2 * n - 1 - i
+        i = i % (2 * n)
+        return np.where(i < n, i, 2 * n - 1 - i)
     if border == "replicate":
-        return 0 if i < 0 else n - 1
-    return i % n if border == "circular" else n
+        return np.clip(i, 0, n - 1)
+    return i % n if border == "circular" else np.where((i >= 0) & (i < n), i, n)
 
 
-def blur(i: int, n: int, border: str) -> list[tuple[int, float]]:
-    """The taps of the binomial kernel at sample i of a line of n."""
-    return [(border_index(i + k - 2, n, border), weight) for k, weight in enumerate(BINOMIAL)]
+def blur(i: Indices, n: int, border: str) -> Taps:
+    """The taps of the binomial kernel at samples i of a line of n."""
+    return border_index(i[..., None] + np.arange(-2, 3), n, border), np.broadcast_to(BINOMIAL, (*i.shape, 5))
 
 
-def binomial_down(n: int, m: int, border: str) -> list[Entry]:
-    return [(i, source, weight) for i in range(m) for source, weight in blur(2 * i, n, border)]
+def binomial_down(n: int, m: int, border: str) -> Taps:
+    return blur(2 * np.arange(m), n, border)
 
 
-def up_index(i: int, n: int, border: str) -> int:
+def up_index(i: Indices, n: int, border: str) -> Indices:
     """As border_index; for reflect OpenCV mirrors the upsampled grid, whose last sample repeats the source's last."""
-    return n - 1 if border == "reflect" and i >= n else border_index(i, n, border)
+    inside = border_index(i, n, border)
+    return np.where(i >= n, n - 1, inside) if border == "reflect" else inside
 
 
-def binomial_up(n: int, m: int, border: str) -> list[Entry]:
-    entries: list[Entry] = []
-    for i in range(m):
-        j = i // 2
-        after = up_index(j + 1, n, border)
-        if i % 2:
-            entries += [(i, j, 1 / 2), (i, after, 1 / 2)]
-        else:
-            entries += [(i, up_index(j - 1, n, border), 1 / 8), (i, j, 6 / 8), (i, after, 1 / 8)]
-    return entries
+def binomial_up(n: int, m: int, border: str) -> Taps:
+    i = np.arange(m)
+    own = i // 2
+    before, after = up_index(own - 1, n, border), up_index(own + 1, n, border)
+    even = np.stack([before, own, after], 1), np.array([1 / 8, 6 / 8, 1 / 8])
+    odd = np.stack([own, after, np.full(m, n)], 1), np.array([1 / 2, 1 / 2, 0])
+    is_odd = i[:, None] % 2 == 1
+    return np.where(is_odd, odd[0], even[0]), np.where(is_odd, odd[1], even[1])
 
 
-def between(position: int, unit: int, n: int) -> list[tuple[int, float]]:
+def between(position: Indices, unit: int, n: int) -> Taps:
     """Linear interpolation of a line of n at position/unit, held constant beyond its ends."""
-    j, rest = divmod(min(max(position, 0), (n - 1) * unit), unit)
-    return [(j, 1 - rest / unit), (j + 1, rest / unit)] if rest else [(j, 1.0)]
+    own, rest = np.divmod(np.clip(position, 0, (n - 1) * unit), unit)
+    after = np.where(rest > 0, own + 1, n)
+    return np.stack([own, after], -1), np.stack([1 - rest / unit, rest / unit], -1)
 
 
-def bilinear(i: int, n: int, m: int) -> list[tuple[int, float]]:
-    """Sample i of n samples resampled to m, centres at i + 1/2: position (i + 1/2) n/m - 1/2."""
+def bilinear(i: Indices, n: int, m: int) -> Taps:
+    """Samples i of n samples resampled to m, centres at i + 1/2: position (i + 1/2) n/m - 1/2."""
     return between((2 * i + 1) * n - m, 2 * m, n)
 
 
-def half_pixel_down(n: int, m: int, border: str) -> list[Entry]:
-    return [
-        (i, source, near * weight)
-        for i in range(m)
-        for j, near in bilinear(i, n, m)
-        for source, weight in blur(j, n, border)
-    ]
+def half_pixel_down(n: int, m: int, border: str) -> Taps:
+    resampled, near = bilinear(np.arange(m), n, m)
+    source, weight = blur(resampled, n, border)
+    source = np.where(resampled[..., None] < n, source, n)
+    return source.reshape(m, -1), (near[..., None] * weight).reshape(m, -1)
 
 
-def half_pixel_up(n: int, m: int, border: str) -> list[Entry]:
-    return [
-        (i, source, near * weight)
-        for i in range(m)
-        for j, weight in blur(i, m, border)
-        if j < m
-        for source, near in bilinear(j, n, m)
-    ]
+def half_pixel_up(n: int, m: int, border: str) -> Taps:
+    blurred, weight = blur(np.arange(m), m, border)
+    source, near = bilinear(blurred, n, m)
+    source = np.where(blurred[..., None] < m, source, n)
+    return source.reshape(m, -1), (near * weight[..., None]).reshape(m, -1)
 
 
-def area_down(n: int, m: int, border: str) -> list[Entry]:
-    entries: list[Entry] = []
-    for i in range(m):
-        for j in range(i * n // m, -(-(i + 1) * n // m)):
-            overlap = min((i + 1) * n, (j + 1) * m) - max(i * n, j * m)
-            entries.append((i, j, overlap / n))
-    return entries
+def area_down(n: int, m: int, border: str) -> Taps:
+    i = np.arange(m)[:, None]
+    source = i * n // m + np.arange(-(-n // m) + 1)
+    overlap = np.minimum((i + 1) * n, (source + 1) * m) - np.maximum(i * n, source * m)
+    return np.where(overlap > 0, source, n), np.maximum(overlap, 0) / n
 
 
-def area_up(n: int, m: int, border: str) -> list[Entry]:
-    return [(i, j, weight) for i in range(m) for j, weight in between(i * (n - 1), max(m - 1, 1), n)]
+def area_up(n: int, m: int, border: str) -> Taps:
+    return between(np.arange(m) * (n - 1), max(m - 1, 1), n)
 
 
 FORWARD = {
@@ -129,30 +125,45 @@ def tap_table(op: str, n_in: int, n_out: int, filter: str, border: str) -> tuple
     The taps of binomial's forward operators are in the order of the formulas; those of the others are in the order of the samples.
     """
     forward = FORWARD[filter, op.removesuffix("_adjoint")]
-    if op.endswith("_adjoint"):
-        entries = [(source, out, w) for out, source, w in forward(n_out, n_in, border) if source < n_out]
-    else:
-        entries = forward(n_in, n_out, border)
-
-    taps: list[list[tuple[int, float]]] = [[] for _ in range(n_out)]
-    for out, source, w in entries:
-        taps[out].append((source, w))
-    if filter != "binomial":
-        taps = [merged(line, n_in) for line in taps]
-    depth = max(map(len, taps))
-    padded = [line + [(n_in, 0.0)] * (depth - len(line)) for line in taps]
-    index = torch.tensor([[source for source, _ in line] for line in padded]).T.contiguous()
-    weight = torch.tensor([[w for _, w in line] for line in padded], dtype=torch.float64).T.contiguous()
-    return index, weight
+    taps = transposed(*forward(n_out, n_in, border), n_out) if op.endswith("_adjoint") else forward(n_in, n_out, border)
+    index, weight = taps if filter == "binomial" else merged(*taps, n_in)
+    return torch.from_numpy(index.T.copy()), torch.from_numpy(weight.T.copy())
 
 
-def merged(line: list[tuple[int, float]], zero: int) -> list[tuple[int, float]]:
-    """Taps on one sample added up, and those on a zero left out."""
-    total: dict[int, float] = {}
-    for source, weight in line:
-        total[source] = total.get(source, 0.0) + weight
-    total.pop(zero, None)
-    return sorted(total.items())
+def transposed(source: Indices, weight: Weights, n: int) -> Taps:
+    """For each sample of a line of n the outputs that read it, in their order; m outputs, so that m is a zero."""
+    m = len(source)
+    output = np.broadcast_to(np.arange(m)[:, None], source.shape)
+    read = source < n
+    order = np.argsort(source[read], kind="stable")
+    sample, output, weight = source[read][order], output[read][order], weight[read][order]
+    first = np.searchsorted(sample, np.arange(n))
+    place = np.arange(len(sample)) - first[sample]
+    return padded((n, place.max() + 1), sample, place, output, m), padded(
+        (n, place.max() + 1), sample, place, weight, 0.0
+    )
+
+
+def merged(source: Indices, weight: Weights, zero: int) -> Taps:
+    """Taps in the order of their samples, those on one sample added up, those on a zero left out."""
+    order = np.argsort(source, axis=1, kind="stable")
+    source, weight = np.take_along_axis(source, order, 1), np.take_along_axis(weight, order, 1)
+    is_new = np.ones(source.shape, bool)
+    is_new[:, 1:] = source[:, 1:] != source[:, :-1]
+    place = np.cumsum(is_new, 1) - 1
+    depth = int((is_new & (source < zero)).sum(1).max())
+    shape = len(source), depth + 1  # the last column takes what is left out
+    at = np.where(source < zero, place, depth) + np.arange(len(source))[:, None] * shape[1]
+    total: Weights = np.bincount(at.ravel(), weight.ravel(), shape[0] * shape[1]).reshape(shape)
+    index: Indices = np.full(shape, zero)
+    index.ravel()[at] = source
+    return index[:, :depth], total[:, :depth]
+
+
+def padded(shape: tuple[int, int], line: Indices, place: Indices, values: NDArray[Any], absent: float) -> NDArray[Any]:
+    table = np.full(shape, absent, values.dtype)
+    table[line, place] = values
+    return table
 
 
 @lru_cache(maxsize=256)
