@@ -154,7 +154,8 @@ def merged(source: Indices, weight: Weights, zero: int) -> Taps:
     depth = int((is_new & (source < zero)).sum(1).max())
     shape = len(source), depth + 1  # the last column takes what is left out
     at = np.where(source < zero, place, depth) + np.arange(len(source))[:, None] * shape[1]
-    total: Weights = np.bincount(at.ravel(), weight.ravel(), shape[0] * shape[1]).reshape(shape)
+    total = np.zeros(shape)
+    np.add.at(total.ravel(), at.ravel(), weight.ravel())
     index: Indices = np.full(shape, zero)
     index.ravel()[at] = source
     return index[:, :depth], total[:, :depth]
