@@ -26,7 +26,7 @@ CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/quickstart.stamp
-	$(BIN)/python -m bench.quickstart --out out/quickstart
+	$(BIN)/python -m lapcore.bench.quickstart --out out/quickstart
 
 test: $(VENV)/dev.stamp
 	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not slow"

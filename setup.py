@@ -168,7 +168,7 @@ class CMakeBuild(build_ext):
 
 
 setup(
-    packages=[*find_packages(include=["lapcore", "lapcore.*"]), "lapcore.kernels"],
+    packages=[*find_packages(include=["lapcore", "lapcore.*"]), "lapcore.kernels", "lapcore.bench"],
     ext_modules=[Extension("lapcore._C", sources=[], optional=build_mode() in ("auto", "none"))],
     cmdclass={"build_ext": CMakeBuild},
 )
