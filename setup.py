@@ -116,9 +116,10 @@ class CMakeBuild(build_ext):
         import pybind11
 
         cmake = cmake_command()
-        work = ROOT / "build" / ("cuda" if nvcc else "cpu")  # of every Python: its kernels are compiled once
+        work = ROOT / "build" / ("cuda" if nvcc else "cpu")  # of every Python, for which kernels are compiled once
         configure = [
             cmake, "-S", str(ROOT), "-B", str(work), "-DCMAKE_BUILD_TYPE=Release",
+            "-U*Python*",  # the one before
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DLAPCORE_MODULE={work / target.name}",
