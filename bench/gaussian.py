@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench.harness import Build, Case, Goal, Peers, Work, by_backend, of_ceiling, times
+
+from .harness import Build, Case, Goal, Peers, Work, by_backend, of_ceiling, times
 
 SMALL, LARGE = (256, 128), (64, 64, 32, 32)
 

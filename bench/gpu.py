@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from bench.report import versions, write_json
+from .report import versions, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 TAIL = 20_000
@@ -146,11 +146,11 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
         yield Step("machine", ["nvidia-smi"], limit=10)
     yield Step("info", [*python, "lapcore.cli.main", "info"], limit=30, environment=strict)
     exercises = {
-        "exercise": "bench.gpu_pyramid",
-        "exercise distances": "bench.gpu_distances",
-        "exercise gaussian": "bench.gpu_gaussian",
-        "exercise masked convolutions": "bench.gpu_masked_conv",
-        "exercise sampling": "bench.gpu_sampling",
+        "exercise": "lapcore.bench.gpu_pyramid",
+        "exercise distances": "lapcore.bench.gpu_distances",
+        "exercise gaussian": "lapcore.bench.gpu_gaussian",
+        "exercise masked convolutions": "lapcore.bench.gpu_masked_conv",
+        "exercise sampling": "lapcore.bench.gpu_sampling",
     }
     for name, module in exercises.items():
         yield Step(name, [*python, module, "exercise"], limit=90, least=7, environment=strict)
@@ -168,17 +168,17 @@ def later_steps(with_cuda: bool, scratch: Path) -> Iterator[Step]:
             yield Step(name.replace("exercise", tool), [*watched, *python, module, "exercise"], 60, 8, environment)
     for goal in ("G1", "G2", "G3"):
         path = scratch / f"{goal}.json"
-        command = [*python, "bench.gpu_pyramid", "measure", goal, "--json", str(path)]
+        command = [*python, "lapcore.bench.gpu_pyramid", "measure", goal, "--json", str(path)]
         yield Step(goal, command, 100, 30, strict, result=path)
-    for goal, module in (("G4", "bench.gpu_gaussian"), ("G5", "bench.gpu_masked_conv")):
+    for goal, module in (("G4", "lapcore.bench.gpu_gaussian"), ("G5", "lapcore.bench.gpu_masked_conv")):
         path = scratch / f"{goal}.json"
         yield Step(goal, [*python, module, "measure", "--json", str(path)], 60, 20, strict, result=path)
     path = scratch / "sampling.json"
-    command = [*python, "bench.gpu_sampling", "measure", "--json", str(path)]
+    command = [*python, "lapcore.bench.gpu_sampling", "measure", "--json", str(path)]
     yield Step("G6, G7", command, 80, 20, strict, result=path)
     for op in ("vector_quantize", "parzen_log_likelihood"):
         path = scratch / f"{op}.json"
-        command = [*python, "bench.gpu_distances", "measure", op, "--json", str(path)]
+        command = [*python, "lapcore.bench.gpu_distances", "measure", op, "--json", str(path)]
         yield Step(op, command, 60, 20, strict, result=path)
 
 

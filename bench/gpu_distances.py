@@ -1,7 +1,7 @@
 """What bench.gpu runs of vector quantisation and Parzen windows: times against PyTorch's own, and small calls to be watched.
 
-python -m bench.gpu_distances measure vector_quantize --json FILE
-python -m bench.gpu_distances exercise
+python -m lapcore.bench.gpu_distances measure vector_quantize --json FILE
+python -m lapcore.bench.gpu_distances exercise
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench.gpu_steps import Called, Listed, main
-from bench.harness import Build, Case, Peers, by_backend, largest_difference
+
+from .gpu_steps import Called, Listed, main
+from .harness import Build, Case, Peers, by_backend, largest_difference
 
 SEARCHES = ((65536, 512, 64), (1 << 20, 1024, 64), (4096, 8192, 256))
 WINDOWS = ((10_000, 10_000, 784), (10_000, 10_000, 3072), (64, 1 << 20, 192))

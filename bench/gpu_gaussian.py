@@ -1,7 +1,7 @@
 """What bench.gpu runs of noise, diagonal Gaussians and mixtures: goal G4, and small calls to be watched.
 
-python -m bench.gpu_gaussian measure --json FILE
-python -m bench.gpu_gaussian exercise
+python -m lapcore.bench.gpu_gaussian measure --json FILE
+python -m lapcore.bench.gpu_gaussian exercise
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench import gaussian
-from bench.gpu_steps import Called, Listed, main
-from bench.harness import Build, Case, Peers, Work, by_backend, of_ceiling
+
+from . import gaussian
+from .gpu_steps import Called, Listed, main
+from .harness import Build, Case, Peers, Work, by_backend, of_ceiling
 
 SHAPE = (256, 256, 32, 32)
 """64M elements."""

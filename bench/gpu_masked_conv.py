@@ -1,7 +1,7 @@
 """What bench.gpu runs of masked convolutions: goal G5, and small calls to be watched.
 
-python -m bench.gpu_masked_conv measure --json FILE
-python -m bench.gpu_masked_conv exercise
+python -m lapcore.bench.gpu_masked_conv measure --json FILE
+python -m lapcore.bench.gpu_masked_conv exercise
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import lapcore
-from bench.gpu_steps import Called, Listed, main
-from bench.harness import Build, Case, Peers, Work, by_backend, times
+
+from .gpu_steps import Called, Listed, main
+from .harness import Build, Case, Peers, Work, by_backend, times
 
 CHANNELS = (64, 128, 256)
 BATCH, SIDE = 256, 32

@@ -1,7 +1,7 @@
 """What bench.gpu runs on a card, each in a process of its own: pyramids against their goals, and small calls to be watched.
 
-python -m bench.gpu_pyramid measure G1 --json FILE
-python -m bench.gpu_pyramid exercise
+python -m lapcore.bench.gpu_pyramid measure G1 --json FILE
+python -m lapcore.bench.gpu_pyramid exercise
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench.gpu_steps import Called, Listed, main
-from bench.harness import Build, Peers, of_ceiling, times
-from bench.pyramid import TOLERANCES, collapse, laplacian, laplacian_plan, loss, named
+
+from .gpu_steps import Called, Listed, main
+from .harness import Build, Peers, of_ceiling, times
+from .pyramid import TOLERANCES, collapse, laplacian, laplacian_plan, loss, named
 
 LARGE, SMALL = (64, 3, 1024, 1024), (4096, 3, 32, 32)
 TRAINING = ((16, 3, 224, 224), (64, 3, 256, 256))

@@ -1,7 +1,7 @@
 """What bench.gpu runs of autoregressive networks: goals G6 and G7, and small calls to be watched.
 
-python -m bench.gpu_sampling measure --json FILE
-python -m bench.gpu_sampling exercise
+python -m lapcore.bench.gpu_sampling measure --json FILE
+python -m lapcore.bench.gpu_sampling exercise
 
 The reference, cached sampling by PyTorch's kernels, takes millions of launches for an image of these sizes: it is not timed.
 """
@@ -15,15 +15,16 @@ from functools import partial
 import torch
 
 import lapcore
-from bench.gpu_steps import Called, Listed, main
-from bench.harness import Build, Case, Peers, at_most, times
-from bench.sampling import operations, sampling
 from lapcore.models.autoregressive import AutoregressiveModel
 from lapcore.models.gated_pixelcnn import GatedPixelCNN
 from lapcore.models.pixelcnn import PixelCNN
 from lapcore.models.pixelcnn_pp import PixelCNNPlusPlus
 from lapcore.nn.tracing import program_of
 from lapcore.ops.pixelcnn_sampler import Mixture
+
+from .gpu_steps import Called, Listed, main
+from .harness import Build, Case, Peers, at_most, times
+from .sampling import operations, sampling
 
 PUBLISHED = 0.225
 """Images a second of PixelCNN++ at batch 4, cached, as Ramachandran et al. (2017) have them."""

@@ -1,7 +1,7 @@
 """What the modules of bench.gpu's steps have in common: measuring cases on a card, and small calls to be watched there.
 
-python -m bench.gpu_FAMILY measure [WHAT] --json FILE
-python -m bench.gpu_FAMILY exercise
+python -m lapcore.bench.gpu_FAMILY measure [WHAT] --json FILE
+python -m lapcore.bench.gpu_FAMILY exercise
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench.harness import CUDA, Build, Measured, Peers, able, describe, largest_difference, mean_difference, measure
-from bench.report import summarise, text, write_json
+
+from .harness import CUDA, Build, Measured, Peers, able, describe, largest_difference, mean_difference, measure
+from .report import summarise, text, write_json
 
 Listed = list[tuple[str, str, Build]]
 """Family, name and what builds the case."""
@@ -84,7 +85,7 @@ def main(
     kinds: Sequence[str] = (),
 ) -> int:
     """The command line of a module: its cases, of one of `kinds` if there are some, or its calls, op's backends making them."""
-    parser = argparse.ArgumentParser(prog=f"python -m bench.gpu_{family}")
+    parser = argparse.ArgumentParser(prog=f"python -m lapcore.bench.gpu_{family}")
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure")
     if kinds:

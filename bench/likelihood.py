@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lapcore
-from bench.harness import Build, Case, Peers, Work, by_backend, largest_difference, mean_difference
-from bench.peers import compiled
+
+from .harness import Build, Case, Peers, Work, by_backend, largest_difference, mean_difference
+from .peers import compiled
 
 SHAPE, COMPONENTS = (32, 3, 32, 32), 10
 

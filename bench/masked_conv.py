@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lapcore
-from bench.harness import Build, Case, Goal, Peers, Work, by_backend, times
+
+from .harness import Build, Case, Goal, Peers, Work, by_backend, times
 
 BATCH, CHANNELS = 16, 128
 

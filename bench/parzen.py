@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench import peers
-from bench.harness import Build, Case, Goal, Peers, Work, by_backend, times
+
+from . import peers
+from .harness import Build, Case, Goal, Peers, Work, by_backend, times
 
 
 def log_likelihoods(squares: Tensor, sigmas: list[float], dimensions: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.harness import Peers, Work, rotated
+from .harness import Peers, Work, rotated
 
 Step = Callable[[Tensor], Tensor]
 Array = np.ndarray[Any, Any]

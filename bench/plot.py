@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.harness import COPY, library
-from bench.report import CaseReport, Report
 from lapcore.errors import require
+
+from .harness import COPY, library
+from .report import CaseReport, Report
 
 COLOURS = {
     "opencv": "#d1603d",

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench import peers
-from bench.harness import (
+
+from . import peers
+from .harness import (
     Build,
     Case,
     Goal,

@@ -20,14 +20,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 import lapcore
-from bench import harness, pyramid
-from bench.report import summarise, text, write_json
 from lapcore.data import ImageDataset, open_images, to_model_range, to_uint8
 from lapcore.data.faces import draw_faces
 from lapcore.metrics import evaluate_rmse, sliced_wasserstein
 from lapcore.models import VAE, LapCVAE
 from lapcore.models.base import ImageModel
 from lapcore.training import TrainConfig, train
+
+from . import harness, pyramid
+from .report import summarise, text, write_json
 
 SIZE = 32
 FACES, HELD_OUT = 4000, 400

@@ -8,7 +8,8 @@ from math import prod
 import torch
 
 import lapcore
-from bench.harness import Build, Case, Peers, Work, by_backend
+
+from .harness import Build, Case, Peers, Work, by_backend
 
 SHAPE = (256, 4096)
 

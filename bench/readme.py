@@ -1,4 +1,4 @@
-"""The README's tables of times, made of the committed results: python -m bench.readme writes them there."""
+"""The README's tables of times, made of the committed results: python -m lapcore.bench.readme writes them there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.harness import library
+from .harness import library
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -88,7 +88,7 @@ def section(name: str) -> str:
 
 
 def _begin(name: str) -> str:
-    return f"<!-- times of {name}: python -m bench.readme -->"
+    return f"<!-- times of {name}: python -m lapcore.bench.readme -->"
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 import lapcore
-from bench.harness import COPY, Failures, Goal, Measured, library
 from lapcore import native
+
+from .harness import COPY, Failures, Goal, Measured, library
 
 DISTRIBUTIONS = (
     "lapcore",

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 import lapcore
-from bench.harness import Build, Case, Goal, Peers, Work, by_backend, of_matrix_rate, times
 from lapcore.models.autoregressive import AutoregressiveModel
 from lapcore.models.gated_pixelcnn import GatedPixelCNN
 from lapcore.models.pixelcnn import PixelCNN
 from lapcore.nn import GatedActivation, MaskedConv2d
 from lapcore.nn.tracing import program_of
 from lapcore.ops.pixelcnn_sampler import Categorical, Program
+
+from .harness import Build, Case, Goal, Peers, Work, by_backend, of_matrix_rate, times
 
 
 class Plain(nn.Module):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import lapcore
-from bench import peers
-from bench.harness import Build, Case, Goal, Peers, Work, by_backend, times
+
+from . import peers
+from .harness import Build, Case, Goal, Peers, Work, by_backend, times
 
 
 def by_distances(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:

@@ -97,7 +97,9 @@ void laplacian_loss(int dtype, int border, int threads, const Tensor& input, con
 }  // namespace
 }  // namespace lapcore
 
-PYBIND11_MODULE(_C, m) {
+// Calls run beside each other with the GIL and without it. What they share guards itself: the choice of an instruction
+// set is atomic, the memory of outputs that are gone has a lock, threads and jobs are made for several callers.
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
     using namespace lapcore;
     using py::arg;
     m.doc() =

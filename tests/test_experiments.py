@@ -11,9 +11,20 @@ import pytest
 import torch
 import yaml
 
-from bench import experiments, quickstart
-from bench.experiments import CONFIGS, EXPERIMENTS, Experiment, faces, model_of, parted, run, seeds_of, split, table
-from bench.pictures import draw_pictures
+from lapcore.bench import experiments, quickstart
+from lapcore.bench.experiments import (
+    CONFIGS,
+    EXPERIMENTS,
+    Experiment,
+    faces,
+    model_of,
+    parted,
+    run,
+    seeds_of,
+    split,
+    table,
+)
+from lapcore.bench.pictures import draw_pictures
 from lapcore.data import read_image, write_png
 from lapcore.models import MODELS, LapCVAE
 from lapcore.models.base import ImageModel

@@ -32,6 +32,7 @@ RANKS = {
     "metrics": 6,
     "sampling": 6,
     "training": 6,
+    "bench": 6.5,
     "cli": 7,
 }
 OPTIONAL = [
@@ -60,9 +61,11 @@ OPTIONAL = [
 
 
 def modules() -> dict[str, Path]:
-    """Every Python module of the package by name; kernels/ is installed as lapcore.kernels."""
+    """Every Python module of the package by name; kernels/ and bench/ are installed as lapcore.kernels and lapcore.bench."""
     found = {}
-    for folder, package in ((ROOT / "lapcore", "lapcore"), (ROOT / "kernels", "lapcore.kernels")):
+    for folder in ("lapcore", "kernels", "bench"):
+        package = folder if folder == "lapcore" else f"lapcore.{folder}"
+        folder = ROOT / folder
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             found[".".join((package, *[part for part in parts if part != "__init__"]))] = path

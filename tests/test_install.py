@@ -33,7 +33,7 @@ IN_SDIST = (
 USE = """
 import json, sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in finder.__module__]
-import torch, lapcore, lapcore.kernels
+import torch, lapcore, lapcore.kernels, lapcore.bench.pyramid
 x = torch.rand(2, 3, 9, 14)
 error = float((lapcore.collapse(lapcore.laplacian_pyramid(x, 3)) - x).abs().max())
 print(json.dumps([lapcore.__file__, error, lapcore.explain("pyr_down", x)["cpu"]]))

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench import readme
+from lapcore.bench import readme
 from lapcore.models import LapCVAE
 
 
 @pytest.mark.parametrize("name", readme.TABLES)
 def test_times_come_from_the_committed_results(name: str) -> None:
-    assert readme.section(name) in readme.README.read_text(), "write them again with: python -m bench.readme"
+    assert readme.section(name) in readme.README.read_text(), "write them again with: python -m lapcore.bench.readme"
 
 
 @pytest.mark.slow

@@ -23,13 +23,8 @@ std::vector<const Kernels*> runnable() {
     std::vector<const Kernels*> found{&baseline::kernels};
 #if defined(LAPCORE_X86)
     __builtin_cpu_init();
-    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
-                    __builtin_cpu_supports("f16c");
-    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vl");
-    if (v3) found.push_back(&avx2::kernels);
-    if (v4) found.push_back(&avx512::kernels);
+    if (__builtin_cpu_supports("x86-64-v3")) found.push_back(&avx2::kernels);
+    if (__builtin_cpu_supports("x86-64-v4")) found.push_back(&avx512::kernels);
 #endif
     return found;
 }

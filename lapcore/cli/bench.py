@@ -1,12 +1,7 @@
-"""`lapcore bench`: times of the operations against peers and the machine's copy, from a checkout.
-
-The benchmarks are no part of the installed package. They are looked for beside it, where an editable install has its checkout, and
-in the current folder; nothing here knows more of them than the few functions it calls.
-"""
+"""`lapcore bench`: times of the operations against peers and the machine's copy."""
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentTypeError
 from importlib import import_module
 from pathlib import Path
@@ -34,24 +29,24 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them into this file, .png or .svg")
     options = parser.parse_args(arguments)
 
-    bench = _checkout()
+    from lapcore.bench import FAMILIES, contention, harness, plot, report
+
     if "contention" in options.families:
         if len(options.families) > 1 or options.plot:
             parser.error("contention is measured alone, and not drawn")
-        import_module("bench.contention").run(options.seconds, options.only, options.json)
+        contention.run(options.seconds, options.only, options.json)
         return
-    chosen = [name.replace("-", "_") for name in options.families] or list(bench.FAMILIES)
-    if unknown := [name for name in chosen if name not in bench.FAMILIES]:
-        known = ", ".join(name.replace("_", "-") for name in bench.FAMILIES)
+    chosen = [name.replace("-", "_") for name in options.families] or list(FAMILIES)
+    if unknown := [name for name in chosen if name not in FAMILIES]:
+        known = ", ".join(name.replace("_", "-") for name in FAMILIES)
         parser.error(f"argument FAMILY: invalid choice: {unknown[0]!r} (choose from {known})")
-    harness, report, plot = (import_module(f"bench.{name}") for name in ("harness", "report", "plot"))
     if options.plot:
         plot.check(options.plot)
     peers = harness.Peers(harness.LIBRARIES if options.peers else ())
     cases = [
         (family, name, build)
         for family in chosen
-        for name, build in import_module(f"bench.{family}").cases(peers).items()
+        for name, build in import_module(f"lapcore.bench.{family}").cases(peers).items()
         if options.only in name
     ]
     if not cases:
@@ -81,18 +76,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
     return seconds
-
-
-def _checkout() -> Any:
-    """The `bench` package of a checkout of lapcore."""
-    import lapcore
-
-    places = (Path(lapcore.__file__).resolve().parents[1], Path.cwd())
-    root = next((place for place in places if (place / "bench" / "harness.py").is_file()), None)
-    if root is None:
-        raise LapcoreError(
-            "the benchmarks are not installed with lapcore: run `lapcore bench` in a checkout of its repository "
-            '(there, pip install -e ".[bench]" also brings the peers)'
-        )
-    sys.path.insert(0, str(root))
-    return import_module("bench")

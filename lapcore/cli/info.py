@@ -40,8 +40,7 @@ def _backend(name: str) -> str:
 
     if reason := backends.missing(name):
         return f"missing: {reason}"
-    module = native.load()
-    return f"ready ({module.isa()})" if name == "cpu" and not isinstance(module, Exception) else "ready"
+    return f"ready ({native.isa()})" if name == "cpu" else "ready"
 
 
 def _machine() -> list[tuple[str, str]]:

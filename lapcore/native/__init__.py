@@ -50,6 +50,12 @@ def missing_cuda() -> str:
     return f"lapcore._C has no CUDA kernels: {reason}; with nvcc on PATH: LAPCORE_BUILD=cuda pip install --force-reinstall ."
 
 
+def isa() -> str | None:
+    """The instruction set of the CPU kernels in use; None where there is no native code."""
+    module = load()
+    return str(module.isa()) if isinstance(module, ModuleType) else None
+
+
 def has_cuda() -> bool:
     """Whether the native build has CUDA kernels."""
     module = load()

@@ -109,10 +109,10 @@ def masked_conv2d(
         floats, where gradients are wanted, once before the activation too.
     Gradients: at x, weight, bias and condition; of any order, the second and higher ones in plain PyTorch.
     Errors: TypeError, ValueError naming the argument.
-    Determinism: on the cpu backend, and in float32 on cuda, every output is one chain of multiply-adds (fused, but on a CPU without
-        such an instruction), over live taps in raster order and their channels in order, then one rounded operation for each of
-        bias, condition and activation: the same bits whatever the batch, the place in the image and the threads. The reference is
-        as torch's convolution is.
+    Determinism: on the cpu backend, and in float32 on cuda, every output is one chain of fused multiply-adds, over live taps in
+        raster order and their channels in order, then one rounded operation for each of bias, condition and activation: the same
+        bits whatever the batch, the place in the image and the threads. A CPU without such an instruction (`lapcore info` says
+        "baseline") rounds products too, and gives other bits. The reference is as torch's convolution is.
     Source: van den Oord, Kalchbrenner and Kavukcuoglu, Pixel Recurrent Neural Networks, 2016; van den Oord et al., Conditional
         Image Generation with PixelCNN Decoders, 2016.
     """

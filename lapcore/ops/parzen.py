@@ -30,7 +30,8 @@ def parzen_log_likelihood(x: Tensor, samples: Tensor, sigma: float | Sequence[fl
         mean. What is not finite, or whose square is not, is infinitely far: -inf. A NaN in x makes that row NaN, one in the
         samples every row.
     Gradient: to x and to the samples, by formula, of every order; the first in memory O(N + M). sigma is a constant.
-    Memory: O(N + M), never an (N, M) table. Determinism: the same bits for the same call on one backend; no atomics.
+    Memory: O(N + M), never an (N, M) table. Determinism: the same bits for the same call on one backend; no atomics. A CPU without
+        fused multiply-adds gives other bits, as of masked_conv2d.
     Errors: TypeError, ValueError naming the argument.
     Source: Parzen 1962; as a measure of generative models, Breuleux, Bengio and Vincent 2011, and Goodfellow et al. 2014.
     """

@@ -118,8 +118,9 @@ def sample_program(
             given, float32 (N, C, H, W). Of a Mixture, which draws a pixel's channels together, known is (N, 1, H, W).
     Dtypes: everything is float32. Not differentiable. Errors: TypeError, ValueError naming the argument.
     Determinism: image n depends on the program, seeds[n], its conditions and what is given of it alone: batches and threads do not
-        count. On the cpu backend, and on cuda, the same bits as the network itself on that backend; the reference's logits are
-        as near to the network's as torch's sums of products.
+        count. On the cpu backend, and on cuda, the same bits as the network itself on that backend; those of a CPU without fused
+        multiply-adds are others, as of masked_conv2d. The reference's logits are as near to the network's as torch's sums of
+        products.
     Source: Ramachandran et al., Fast Generation for Convolutional Autoregressive Models, 2017.
     """
     if not isinstance(program, Program):

@@ -23,7 +23,8 @@ def vector_quantize(z: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
         places. A code that is not finite is never the nearest; a vector with a NaN gets index 0; one with an infinity, any.
     Gradient: straight-through: that of quantized goes to z as it is, none to the codebook. Losses that move the codebook are
         taken of codebook[indices]; lapcore.nn.VectorQuantizer has them.
-    Memory: beside the results O(N + K), never an (N, K) table. Determinism: the same bits for the same call on one backend.
+    Memory: beside the results O(N + K), never an (N, K) table. Determinism: the same bits for the same call on one backend, but
+        that a CPU without fused multiply-adds may order codes that are equally far to within rounding otherwise.
     Errors: TypeError, ValueError naming the argument.
     Source: van den Oord, Vinyals and Kavukcuoglu, Neural Discrete Representation Learning, 2017, equations 1 and 2.
     """

@@ -3,7 +3,7 @@
 A network's rounding may depend on the batch shape and on an image's place in the batch. So the network always runs on
 `batch` images at once, and seed s always stands at place s mod batch of block s // batch: a block whose seeds are not
 all asked for is computed whole and the rest is dropped. What an image is then depends on the weights, its seed, its
-label, `batch`, the options of `sample` and the kind of device.
+label, `batch`, the options of `sample` and the kind of device, on CPUs also on their instruction set.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import lapcore
+from lapcore import native
 from lapcore.data.files import SAMPLING, SHEET, TEMPORARY, atomic_file
 from lapcore.errors import LapcoreError
 from lapcore.sampling.blocks import Labels, Sampler, blocks, check, one_block
@@ -85,6 +86,7 @@ def _settings(
         "options": {name: _recorded(value) for name, value in (options or {}).items()},
         "seeds": None if format == "png" else ",".join(f"{part[0]}-{part[-1]}" for part in seeds),
         "device": model.device.type,
+        "isa": native.isa() if model.device.type == "cpu" else None,
     }
 
 

@@ -1,9 +1,8 @@
-"""`lapcore bench`: where it finds the benchmarks, what it reports, that its peers do the same work; the steps of bench.gpu."""
+"""`lapcore bench`: what it reports, that its peers do the same work; the steps of bench.gpu."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import pytest
 import torch
 
 import lapcore as lib
-from bench import (
+from lapcore.bench import (
     gaussian,
     gpu,
     gpu_distances,
@@ -36,7 +35,7 @@ from bench import (
     sampling,
     vector_quantize,
 )
-from bench.harness import Case, Measured, Peers
+from lapcore.bench.harness import Case, Measured, Peers
 from lapcore.cli.main import main
 from lapcore.models.pixelcnn import PixelCNN
 from tests.tolerance import assert_close, to_numpy
@@ -309,20 +308,6 @@ def test_bad_usage(arguments, message, capsys):
 )
 def test_refusals_come_before_any_measurement(arguments, message, failing):
     assert message in failing("bench", *arguments)
-
-
-def test_without_a_checkout_it_says_what_to_do(tmp_path):
-    """The package alone, as a wheel installs it, in a folder without benchmarks."""
-    shutil.copytree(ROOT / "lapcore", tmp_path / "site" / "lapcore", ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in f.__module__]\n"
-    code += f"sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
-    code += "from lapcore.cli.main import main; sys.exit(main(['bench', 'pyramid', '--only', 'no such case']))"
-    command = [sys.executable, "-c", code]
-    alone = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert alone.returncode == 1 and alone.stdout == ""
-    assert alone.stderr.count("\n") == 1 and "checkout" in alone.stderr and 'pip install -e ".[bench]"' in alone.stderr
-    beside = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert beside.returncode == 1 and "no case of pyramid" in beside.stderr
 
 
 # The machine with a card --------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 import torch
 
-from bench import contention
-from bench.harness import LIBRARIES, Case, Peers
+from lapcore.bench import contention
+from lapcore.bench.harness import LIBRARIES, Case, Peers
 from lapcore.cli.main import main
 from lapcore.errors import LapcoreError
 

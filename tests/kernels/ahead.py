@@ -20,13 +20,14 @@ from unittest import mock
 
 import torch
 import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
 from lapcore.kernels import gaussian as gaussians
 from lapcore.kernels import likelihood, masked_conv, pyramid, random
 from lapcore.kernels import parzen as parzen_kernels
 from lapcore.kernels import vector_quantize as vector_quantize_kernels
-from triton.backends.compiler import GPUTarget
-from triton.runtime.driver import driver
-from triton.runtime.jit import JITFunction
 
 
 class Claimed:

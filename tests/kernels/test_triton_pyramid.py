@@ -15,7 +15,6 @@ from tests.tolerance import assert_close, to_numpy
 pytest.importorskip("triton", reason="triton is not installed")
 
 from lapcore.kernels import _launch, pyramid
-
 from lapcore.reference.taps import tables
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

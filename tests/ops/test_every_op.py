@@ -184,7 +184,7 @@ BENCHMARKS = {"pixelcnn_sampler": "sampling"}
 @every_op
 def test_benchmark_exists(name: str) -> None:
     file = BENCHMARKS.get(OPS[name].family, OPS[name].family)
-    spec = util.find_spec(f"bench.{file}")
+    spec = util.find_spec(f"lapcore.bench.{file}")
     assert spec is not None and spec.origin, f"bench/{file}.py is missing"
     assert re.search(rf"\blapcore\.{re.escape(name)}\b", Path(spec.origin).read_text()), f"no benchmark of {name}"
 

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from torch import nn
 
 import lapcore
+from lapcore import native
 from lapcore.data import grid, open_images, read_image, to_uint8
 from lapcore.errors import LapcoreError
 from lapcore.sampling import sample_blocks, sample_to_folder, write_sheet
@@ -235,6 +236,20 @@ def test_the_record_says_what_the_files_depend_on(tmp_path):
     sample_to_folder(Noise(), [range(2)], tmp_path, batch=7)
     record = json.loads((tmp_path / "sampling.json").read_text())
     assert record["batch"] == 7 and record["lapcore"] == lapcore.__version__ and len(record["weights"]) == 64
+    assert record["isa"] == native.isa()
+
+
+@pytest.mark.skipif(native.missing() is not None or native.isa() == "baseline", reason="needs a second instruction set")
+def test_another_instruction_set_is_refused(tmp_path):
+    """Since networks may draw other images there."""
+    sample_to_folder(Noise(), [range(2)], tmp_path)
+    before = native.isa()
+    native.load().use_isa("baseline")
+    try:
+        with pytest.raises(LapcoreError, match="another isa"):
+            sample_to_folder(Noise(), [range(4)], tmp_path)
+    finally:
+        native.load().use_isa(before)
 
 
 def test_a_diverged_model_writes_no_picture(tmp_path):

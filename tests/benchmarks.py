@@ -1,4 +1,4 @@
-"""Ours under pytest-benchmark, to be kept and compared: `pytest bench/test_benchmarks.py --benchmark-autosave`.
+"""Ours under pytest-benchmark, to be kept and compared: `pytest tests/benchmarks.py --benchmark-autosave`.
 
 Each case is built when its first test asks, and gone when the next one's does. Peers: `lapcore bench --peers`.
 """
@@ -10,11 +10,13 @@ from importlib import import_module
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import FAMILIES
-from bench.harness import Case, Peers, wrong_results
+from lapcore.bench import FAMILIES
+from lapcore.bench.harness import Case, Peers, wrong_results
 
 CASES = {
-    name: build for family in FAMILIES for name, build in import_module(f"bench.{family}").cases(Peers(())).items()
+    name: build
+    for family in FAMILIES
+    for name, build in import_module(f"lapcore.bench.{family}").cases(Peers(())).items()
 }
 
 
