@@ -16,7 +16,7 @@ area (the LAPGAN code of Denton et al. 2015):
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -154,8 +154,7 @@ def merged(source: Indices, weight: Weights, zero: int) -> Taps:
     depth = int((is_new & (source < zero)).sum(1).max())
     shape = len(source), depth + 1  # the last column takes what is left out
     at = np.where(source < zero, place, depth) + np.arange(len(source))[:, None] * shape[1]
-    total = np.zeros(shape)
-    np.add.at(total.ravel(), at.ravel(), weight.ravel())
+    total = cast(Weights, np.bincount(at.ravel(), weight.ravel(), shape[0] * shape[1])).reshape(shape)
     index: Indices = np.full(shape, zero)
     index.ravel()[at] = source
     return index[:, :depth], total[:, :depth]
