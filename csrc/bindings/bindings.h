@@ -1,16 +1,20 @@
-// The functions of lapcore._C, family by family.
+// What the functions of lapcore._C, family by family in this folder, are made of. They are one unit of the compiler's,
+// csrc/bindings.cpp: it would read pybind11 for longer than it takes to compile them.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
-namespace lapcore {
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
 
-void bind_gaussian(pybind11::module_& m);
-void bind_masked_conv(pybind11::module_& m);
-void bind_parzen(pybind11::module_& m);
-void bind_likelihood(pybind11::module_& m);
-void bind_pixelcnn_sampler(pybind11::module_& m);
-void bind_random(pybind11::module_& m);
-void bind_vector_quantize(pybind11::module_& m);
+#include "cpu/dispatch.h"
+#include "gil.h"
+#include "tensors.h"
 
-}  // namespace lapcore
+namespace lapcore::bindings {
+
+namespace py = pybind11;
+
+}  // namespace lapcore::bindings

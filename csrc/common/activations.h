@@ -6,15 +6,10 @@
 // relative error of a few roundings.
 #pragma once
 
+#include "common/activation_kinds.h"
 #include "common/math.h"
 
 namespace lapcore {
-
-// What follows the sums of a convolution.
-enum class Activation : int { none, relu, gated };
-
-// What a gate's first half goes through: tanh(a) sigmoid(b) or a sigmoid(b).
-enum class First : int { tanh, identity };
 
 // The two halves of an activation's channels.
 template <class V>

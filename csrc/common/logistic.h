@@ -62,8 +62,8 @@ struct Term {
     V line, q, d_mean, d_log_scale;
 };
 
-template <bool kOfficial, bool kGradient, class V>
-LAPCORE_MATH Term<V> term_of(const Place<V>& at, V mean, V log_scale) {
+template <bool kGradient, class V>
+LAPCORE_MATH Term<V> term_of(const Place<V>& at, V mean, V log_scale, bool official) {
     using S = Element<V>;
     const V one = all<V>(1), zero = V{};
     const auto edge = at.offset > S(0);
@@ -81,7 +81,7 @@ LAPCORE_MATH Term<V> term_of(const Place<V>& at, V mean, V log_scale) {
     V above = phi, below = (u + h) * (one + u * h), rise = h, width = zero;
     if constexpr (kGradient) width = h * h / phi;
     V spread = delta * h * (one + u * u + S(2) * u * h);
-    if constexpr (kOfficial) {
+    if (official) {
         const auto far = y * u * phi <= S(kOfficialLeast) * below;
         above = far ? one : above;
         below = far ? (one + u) * (one + u) : below;
@@ -126,9 +126,9 @@ struct Joint {
 };
 
 // read(row): of the pixel's params. top: the largest logit.
-template <int C, bool kOfficial, bool kGradient, class V, class Read>
-LAPCORE_MATH Joint<C, V> joint_of(const Place<V> (&at)[C], const Read& read, std::int64_t count, std::int64_t k,
-                                  V top) {
+template <int C, bool kGradient, class V, class Read>
+LAPCORE_MATH Joint<C, V> joint_of(const Place<V> (&at)[C], const Read& read, std::int64_t count, std::int64_t k, V top,
+                                  bool official) {
     constexpr int kGroups = groups_of(C);
     Joint<C, V> joint;
     V means[C];
@@ -141,7 +141,7 @@ LAPCORE_MATH Joint<C, V> joint_of(const Place<V> (&at)[C], const Read& read, std
     V exponent = read(k) - top, q = all<V>(1);
     for (int c = 0; c < C; ++c) {
         const V log_scale = read(count * (2 + kGroups * c) + k);
-        joint.terms[c] = term_of<kOfficial, kGradient>(at[c], means[c], log_scale);
+        joint.terms[c] = term_of<kGradient>(at[c], means[c], log_scale, official);
         exponent = exponent + joint.terms[c].line;
         q = q * joint.terms[c].q;
     }

@@ -15,10 +15,7 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__x86_64__) && !defined(__CUDACC__)
-#include <immintrin.h>
-#endif
-
+#include "common/intrinsics.h"
 #include "common/several.h"
 
 namespace lapcore {

@@ -8,7 +8,7 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-constexpr std::int64_t kTile = 1152;  // as much noise as is drawn at once (noise.h)
+constexpr std::int64_t kTile = 1152;  // as much noise as is drawn at once (random.h)
 
 // A row is taken in chunks whose place depends on nothing but its length: so do sums over it.
 constexpr std::int64_t kChunk = 16 * kTile;

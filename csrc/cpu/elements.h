@@ -11,15 +11,10 @@
 #include "common/several.h"
 #include "common/view.h"
 #include "cpu/chunks.h"
-#include "cpu/convert.h"
 #include "cpu/simd.h"
+#include "cpu/typed_elements.h"
 
 namespace lapcore::LAPCORE_ISA {
-
-template <class C>
-bool in_place(DType dtype) {
-    return dtype == (std::is_same_v<C, double> ? DType::float64 : DType::float32);
-}
 
 template <class C>
 class Input {
@@ -31,15 +26,9 @@ public:
     // The elements [first, first + n) of a row; valid until the next call. Null where the tensor is not there.
     const C* tile(std::int64_t row, std::int64_t first, std::int64_t n) {
         if (!rows_.data) return nullptr;
-        const char* at = static_cast<const char*>(rows_.data) + (row * rows_.stride + first) * bytes_of(dtype_);
-        if (in_place<C>(dtype_)) return reinterpret_cast<const C*>(at);
-        if constexpr (std::is_same_v<C, float>) {
-            if (dtype_ == DType::float16) {
-                load_row(reinterpret_cast<const Half*>(at), 1, n, buffer_);
-            } else {
-                load_row(reinterpret_cast<const BFloat16*>(at), 1, n, buffer_);
-            }
-        }
+        const std::int64_t at = row * rows_.stride + first;
+        if (in_place<C>(dtype_)) return static_cast<const C*>(rows_.data) + at;
+        load_elements(dtype_, rows_.data, at, 1, n, buffer_);
         return buffer_;
     }
 
@@ -57,47 +46,40 @@ public:
     // Where to write the elements [first, first + n) of a row, before `finish`. Null where the tensor is not there.
     C* tile(std::int64_t row, std::int64_t first, std::int64_t n) {
         if (!rows_.data) return nullptr;
-        at_ = static_cast<char*>(rows_.data) + (row * rows_.stride + first) * bytes_of(dtype_);
+        at_ = row * rows_.stride + first;
         n_ = n;
-        return in_place<C>(dtype_) ? reinterpret_cast<C*>(at_) : buffer_;
+        return in_place<C>(dtype_) ? static_cast<C*>(rows_.data) + at_ : buffer_;
     }
 
     void finish() {
-        if (!rows_.data || in_place<C>(dtype_)) return;
-        if constexpr (std::is_same_v<C, float>) {
-            if (dtype_ == DType::float16) {
-                store_row(buffer_, n_, reinterpret_cast<Half*>(at_), 1);
-            } else {
-                store_row(buffer_, n_, reinterpret_cast<BFloat16*>(at_), 1);
-            }
-        }
+        if (rows_.data && !in_place<C>(dtype_)) store_elements(dtype_, buffer_, n_, rows_.data, at_);
     }
 
 private:
     DType dtype_;
     lapcore::Rows rows_;
-    char* at_ = nullptr;
-    std::int64_t n_ = 0;
+    std::int64_t at_ = 0, n_ = 0;
     alignas(64) C buffer_[kTile];
 };
 
-// How many vectors of a tile are taken at a time.
+// How many vectors of a tile are taken at a time. Of doubles, whose functions the C library has of single numbers, 8
+// numbers: their results are written one by one and read as vectors, which takes a processor long.
 #if defined(__AVX512F__)
 template <class C>
-constexpr int kAtOnce = std::is_same_v<C, float> ? 4 : 1;
+constexpr int kAtOnce = sizeof(C) == 8 ? 1 : 4;
 #else
 template <class C>
-constexpr int kAtOnce = std::is_same_v<C, float> ? 2 : 1;
+constexpr int kAtOnce = sizeof(C) == 8 ? 8 / kLanes<double> : 2;
 #endif
 
-// Their place.
+// The place of kAtOnce vectors from element i on.
 template <class C>
 struct Wide {
     using V = Several<Vector<C>, kAtOnce<C>>;
+    static constexpr std::int64_t kCount = kAtOnce<C> * kLanes<C>;
     std::int64_t i;
     bool streamed;
 
-    static constexpr std::int64_t count() { return kAtOnce<C> * kLanes<C>; }
     LAPCORE_INLINE V load(const C* p) const {
         V v;
         for (int k = 0; k < kAtOnce<C>; ++k) v.part[k] = LAPCORE_ISA::load(p + i + k * kLanes<C>);
@@ -114,35 +96,55 @@ struct Wide {
     }
 };
 
-// One vector, of n elements; the others read as zeros.
+// The place of one vector, of n elements; the others read as zeros.
 template <class C>
 struct Part {
     using V = Vector<C>;
     std::int64_t i, n;
 
-    std::int64_t count() const { return n; }
     LAPCORE_INLINE V load(const C* p) const { return load_first(p + i, n); }
     LAPCORE_INLINE void store(C* p, V v) const { store_first(p + i, v, n); }
 };
 
+// The place of one number.
+template <class C>
+struct Single {
+    using V = C;
+    std::int64_t i;
+
+    C load(const C* p) const { return p[i]; }
+    void store(C* p, C value) const { p[i] = value; }
+};
+
+// Calls body(place) for the elements [first, n): a vector at a time, or a number where its functions are those of the C
+// library.
 template <class C, class Body>
-LAPCORE_INLINE void over_vectors(std::int64_t n, bool streamed, const Body& body) {
-    constexpr std::int64_t width = kAtOnce<C> * kLanes<C>;
+LAPCORE_INLINE void one_by_one(std::int64_t first, std::int64_t n, const Body& body) {
+    if constexpr (std::is_same_v<C, double>) {
+        for (std::int64_t i = first; i < n; ++i) body(Single<C>{i});
+    } else {
+        for (std::int64_t i = first; i < n; i += kLanes<C>) body(Part<C>{i, std::min(kLanes<C>, n - i)});
+    }
+}
+
+// Calls body(place) for n elements, several vectors at a time, which are written past the caches if `streamed`.
+template <class C, class Body>
+LAPCORE_INLINE void over_places(std::int64_t n, bool streamed, const Body& body) {
     std::int64_t i = 0;
-    for (; i + width <= n; i += width) body(Wide<C>{i, streamed});
-    for (; i < n; i += kLanes<C>) body(Part<C>{i, std::min(kLanes<C>, n - i)});
+    for (; i + Wide<C>::kCount <= n; i += Wide<C>::kCount) body(Wide<C>{i, streamed});
+    one_by_one<C>(i, n, body);
 }
 
 // float32 numbers as the computation's.
 template <class Place>
-LAPCORE_INLINE auto load_floats(const Place& at, const float* p, float) {
+LAPCORE_INLINE auto load_noise(const Place& at, const float* p, float) {
     return at.load(p);
 }
 template <class Place>
-LAPCORE_INLINE auto load_floats(const Place& at, const float* p, double) {
-    typename Place::V v{};
+LAPCORE_INLINE auto load_noise(const Place& at, const float* p, double) {
+    typename Place::V v;
     double* const lanes = reinterpret_cast<double*>(&v);
-    for (std::int64_t i = 0; i < at.count(); ++i) lanes[i] = p[at.i + i];
+    for (std::size_t i = 0; i < sizeof v / sizeof(double); ++i) lanes[i] = p[at.i + std::int64_t(i)];
     return v;
 }
 
@@ -158,22 +160,22 @@ LAPCORE_INLINE Vector<double> widened(Vector<float> v, std::index_sequence<I...>
 
 // A sum in double in kWays parts, element i of a tile in part i mod kWays, whatever the length of a vector: the terms'
 // own roundings, and that of the result, are all that a float32 sum of less than 2^20 terms shows.
-template <class C>
 class Sum16 {
 public:
-    LAPCORE_INLINE void add(std::int64_t i, Vector<C> terms) {
-        if constexpr (std::is_same_v<C, double>) {
-            parts_[i / kEach % kParts] += terms;
-        } else {
-            constexpr auto half = std::make_index_sequence<std::size_t(kEach)>{};
-            parts_[i / kEach % kParts] += widened<0>(terms, half);
-            parts_[(i / kEach + 1) % kParts] += widened<std::size_t(kEach)>(terms, half);
-        }
+    LAPCORE_INLINE void add(std::int64_t i, double term) { parts_[i / kEach % kParts][i % kEach] += term; }
+
+    LAPCORE_INLINE void add(std::int64_t i, Vector<double> terms) { parts_[i / kEach % kParts] += terms; }
+
+    LAPCORE_INLINE void add(std::int64_t i, Vector<float> terms) {
+        constexpr auto half = std::make_index_sequence<std::size_t(kEach)>{};
+        parts_[i / kEach % kParts] += widened<0>(terms, half);
+        parts_[(i / kEach + 1) % kParts] += widened<std::size_t(kEach)>(terms, half);
     }
 
-    template <int K>
-    LAPCORE_INLINE void add(std::int64_t i, const Several<Vector<C>, K>& terms) {
-        for (int k = 0; k < K; ++k) add(i + k * kLanes<C>, terms.part[k]);
+    template <class V, int K>
+    LAPCORE_INLINE void add(std::int64_t i, const Several<V, K>& terms) {
+        constexpr auto lanes = std::int64_t(sizeof(V) / sizeof(terms.part[0][0]));
+        for (int k = 0; k < K; ++k) add(i + k * lanes, terms.part[k]);
     }
 
     double total() const {

@@ -28,4 +28,7 @@ struct GaussianKernels {
                          const Rows& logvar, void* d_x, void* d_mean, void* d_logvar);
 };
 
+// Those of float64, which every instruction set shares.
+extern const GaussianKernels gaussians_of_doubles;
+
 }  // namespace lapcore

@@ -1,4 +1,4 @@
-// What the kernels of gaussian.cpp and gaussian_nll.cpp share: pieces of their formulas, how rows are gone through, and
+// What gaussian_passes.h and gaussian_nll.h share: pieces of their formulas, how rows are gone through, and
 // sums over rows. Included once per instruction set.
 #pragma once
 
@@ -12,34 +12,47 @@
 
 namespace lapcore::LAPCORE_ISA {
 
-void gaussian_nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out);
-void gaussian_nll_backward(const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean,
-                           const Rows& logvar, void* d_x, void* d_mean, void* d_logvar);
-
 // Below, V is one vector of the computation's type C or several (common/several.h).
 
 // e^q and e^q - 1 with q held where e^q is a normal number.
-template <class V>
+template <class C, class V>
 struct Root {
-    V exp, expm1;
+    V p, scale;  // e^r - 1 and 2^n of q = r + n ln 2
+
+    LAPCORE_INLINE V exp() const { return (p + 1.0f) * scale; }
+    LAPCORE_INLINE V expm1() const { return p * scale + (scale - 1.0f); }
+};
+template <class V>
+struct Root<double, V> {
+    V held;
+
+    LAPCORE_INLINE V exp() const {
+        return of_each([](double x) { return std::exp(x); });
+    }
+    LAPCORE_INLINE V expm1() const {
+        return of_each([](double x) { return std::expm1(x); });
+    }
+
+private:
+    template <class Function>
+    LAPCORE_INLINE V of_each(const Function& function) const {
+        V result;
+        const double* const from = reinterpret_cast<const double*>(&held);
+        double* const to = reinterpret_cast<double*>(&result);
+#pragma GCC unroll 1
+        for (std::size_t i = 0; i < sizeof(V) / sizeof(double); ++i) to[i] = function(from[i]);
+        return result;
+    }
 };
 
 template <class C, class V>
-LAPCORE_INLINE Root<V> root_of(const V& q) {
+LAPCORE_INLINE Root<C, V> root_of(const V& q) {
     if constexpr (std::is_same_v<C, float>) {
         const auto e = exponential(clamped(q, -87.0f, 87.0f));
-        const auto scale = power_of_two<V>(e.n);
-        return {(e.p + 1.0f) * scale, e.p * scale + (scale - 1.0f)};
+        return {e.p, power_of_two<V>(e.n)};
     } else {
-        Root<V> root;
-        double* const exp = reinterpret_cast<double*>(&root.exp);
-        double* const expm1 = reinterpret_cast<double*>(&root.expm1);
-        for (std::size_t i = 0; i < sizeof q / sizeof(double); ++i) {
-            const double x = reinterpret_cast<const double*>(&q)[i], held = x < -708 ? -708 : x > 708 ? 708 : x;
-            exp[i] = std::exp(held);
-            expm1[i] = std::expm1(held);
-        }
-        return root;
+        const V low = V{} - 708.0, high = V{} + 708.0;
+        return {select(q < low, low, select(high < q, high, q))};
     }
 }
 
@@ -59,8 +72,8 @@ template <class C, class V>
 LAPCORE_INLINE auto is_infinite(const V& v) {
     if constexpr (std::is_same_v<C, float>) {
         return (same_bits<Integers<V>>(v) & 0x7fffffff) == 0x7f800000;
-    } else {
-        return (same_bits<Integers<V>>(v) & 0x7fffffffffffffff) == 0x7ff0000000000000;
+    } else {  // x86's baseline has no comparison of integers of 64 bits
+        return (v == V{} + HUGE_VAL) | (v == V{} - HUGE_VAL);
     }
 }
 
@@ -77,9 +90,9 @@ LAPCORE_INLINE V chain(const V& grad, const V& derivative) {
 }
 
 // The same where all of a row is used, or none of it.
-template <class C, bool kUsed, class V>
-LAPCORE_INLINE V chain_row(C grad, const V& derivative) {
-    if constexpr (kUsed) return derivative * grad;
+template <class C, class V>
+LAPCORE_INLINE V chain_row(C grad, bool used, const V& derivative) {
+    if (used) return derivative * grad;
     return select(is_infinite<C>(derivative), V{}, derivative) * grad;
 }
 

@@ -22,4 +22,7 @@ struct LikelihoodKernels {
     void (*sample)(const MixtureCall& call, const View& params, const Seeds& seeds, bool snap, void* out);
 };
 
+// Those of float64, which every instruction set shares.
+extern const LikelihoodKernels likelihoods_of_doubles;
+
 }  // namespace lapcore

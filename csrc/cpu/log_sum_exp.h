@@ -54,7 +54,8 @@ class Windows {
 public:
     explicit Windows(const std::vector<double>& sigmas) : order_(sigmas.size()) {
         std::iota(order_.begin(), order_.end(), std::size_t{0});
-        std::stable_sort(order_.begin(), order_.end(), [&](auto a, auto b) { return sigmas[a] > sigmas[b]; });
+        std::sort(order_.begin(), order_.end(),
+                  [&](auto a, auto b) { return sigmas[a] > sigmas[b] || (sigmas[a] == sigmas[b] && a < b); });
         for (const std::size_t s : order_) {
             sigmas_.push_back(sigmas[s]);
             precisions_.push_back(within<double>(1 / sigmas[s] / sigmas[s]));

@@ -13,8 +13,11 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <utility>
+#include <vector>
 
+#include "common/activations.h"
+#include "cpu/activations.h"
 #include "cpu/buffer.h"
 #include "cpu/masked_conv_terms.h"
 #include "cpu/matrix.h"
@@ -29,51 +32,76 @@ constexpr std::int64_t kSpan = 40960 / (kTileVectors * kVectorBytes);
 constexpr std::int64_t kOutputs = 4;  // finished together: their planes are far apart, and pixels side by side
 constexpr std::int64_t kTaskTiles = 8, kTaskNumbers = 1 << 16;
 
+// n elements side by side, converted where they have to be.
+template <class C>
+class Converted {
+public:
+    Converted(DType dtype, const void* data, std::int64_t n) : data_(static_cast<const C*>(data)) {
+        if (!data || in_place<C>(dtype)) return;
+        memory_ = Buffer<C>(n);
+        load_elements(dtype, data, 0, 1, n, memory_.get());
+        data_ = memory_.get();
+    }
+    explicit operator bool() const { return data_; }
+    C operator[](std::int64_t i) const { return data_[i]; }
+
+private:
+    const C* data_;
+    Buffer<C> memory_;
+};
+
 // A weight between a channel of the outputs and one of the sources, at a tap: data[o * output + c * source + index].
-template <class T>
 struct Weights {
-    const T* data;
+    DType dtype;
+    const void* data;
     std::int64_t output, source;
 };
 
+using Numbers = std::vector<std::int64_t>;
+
 // The places of the values in ascending order, equal ones in the order they have.
-inline std::vector<std::int64_t> sorted_by(const std::vector<std::int64_t>& values) {
-    std::vector<std::int64_t> order(values.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::int64_t a, std::int64_t b) { return values[std::size_t(a)] < values[std::size_t(b)]; });
+Numbers sorted_by(const Numbers& values) {
+    std::vector<std::pair<std::int64_t, std::int64_t>> places;
+    for (const std::int64_t value : values) places.emplace_back(value, places.size());
+    std::sort(places.begin(), places.end());
+    Numbers order;
+    for (const auto& place : places) order.push_back(place.second);
     return order;
 }
 
+// The output channels as rows of tiles, those of one depth side by side.
+struct ChannelRows {
+    Numbers places;          // of the output channels
+    Numbers channels;        // of the rows, -1 of one that is none
+    Numbers depths, counts;  // of the tiles: of the chain, and how many rows are output channels
+
+    explicit ChannelRows(const Numbers& depth_of) : places(depth_of.size()) {
+        for (const std::int64_t o : sorted_by(depth_of)) {
+            const std::int64_t depth = depth_of[std::size_t(o)];
+            if (depths.empty() || depth != depths.back() || channels.size() % kTileRows == 0) {
+                channels.resize(depths.size() * kTileRows, -1);
+                depths.push_back(depth);
+                counts.push_back(0);
+            }
+            places[std::size_t(o)] = std::int64_t(channels.size());
+            channels.push_back(o);
+            ++counts.back();
+        }
+        channels.resize(depths.size() * kTileRows, -1);
+    }
+};
+
 // The weights of the output channels, those of one depth side by side in tiles.
-template <class T>
+template <class C>
 class Packed {
 public:
-    using C = Sum<T>;
-
     // depths: of each output channel, how much of the chain it has.
-    Packed(int threads, const Weights<T>& weights, const Chain& chain, const std::vector<std::int64_t>& depths)
-        : places_(depths.size()) {
-        const std::vector<std::int64_t> order = sorted_by(depths);
-        std::vector<std::int64_t> channels;  // of the rows
-        for (const std::int64_t o : order) {
-            const std::int64_t depth = depths[std::size_t(o)];
-            if (depths_.empty() || depth != depths_.back() || channels.size() % kTileRows == 0) {
-                channels.resize(depths_.size() * kTileRows, -1);
-                depths_.push_back(depth);
-                rows_.push_back(0);
-            }
-            places_[std::size_t(o)] = std::int64_t(channels.size());
-            channels.push_back(o);
-            ++rows_.back();
-        }
-        channels.resize(depths_.size() * kTileRows, -1);
-        tile_ = blocks_of(depth()) * kBlock;
-        packed_ = Buffer<C>(tiles() * tile_);
+    Packed(int threads, const Weights& weights, const Chain& chain, const Numbers& depths)
+        : rows_(depths), tile_(blocks_of(depth()) * kBlock), packed_(tiles() * tile_) {
         std::atomic<bool> finite = true;
         parallel_for(tiles(), threads, [&](std::int64_t t) {
-            const std::int64_t* const of_tile = channels.data() + t * kTileRows;
-            pack_rows(rows_[std::size_t(t)], kTileRows, depths_[std::size_t(t)], tile_, kBlock,
+            const std::int64_t* const of_tile = rows_.channels.data() + t * kTileRows;
+            pack_rows(rows_.counts[std::size_t(t)], kTileRows, rows_.depths[std::size_t(t)], tile_, kBlock,
                       packed_.get() + t * tile_, [&](std::int64_t r, std::int64_t first, std::int64_t n, C* to) {
                           read(weights, chain, of_tile[r], first, n, to);
                           if (!all_finite(to, n)) finite = false;
@@ -82,19 +110,19 @@ public:
         finite_ = finite;
     }
 
-    std::int64_t tiles() const { return std::int64_t(depths_.size()); }
-    std::int64_t depth() const { return *std::max_element(depths_.begin(), depths_.end()); }
+    std::int64_t tiles() const { return std::int64_t(rows_.depths.size()); }
+    std::int64_t depth() const { return *std::max_element(rows_.depths.begin(), rows_.depths.end()); }
     // The row of the tiles' sums that is an output channel's.
-    std::int64_t place(std::int64_t channel) const { return places_[std::size_t(channel)]; }
+    std::int64_t place(std::int64_t channel) const { return rows_.places[std::size_t(channel)]; }
 
     bool finite() const { return finite_; }
 
     // The sums of a tile go on from number `first` of the chain up to `end`; `first` is a multiple of kDepth.
     void go_on(std::int64_t t, const C* patches, std::int64_t first, std::int64_t end, Tile<C>& sums) const {
-        const std::int64_t n = std::min(end, depths_[std::size_t(t)]) - first;
+        const std::int64_t n = std::min(end, rows_.depths[std::size_t(t)]) - first;
         if (n <= 0) return;
-        add_product(rows_[std::size_t(t)], packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches, n,
-                    sums);
+        add_product(rows_.counts[std::size_t(t)], packed_.get() + t * tile_ + first / kDepth * kBlock, kBlock, patches,
+                    n, sums);
     }
 
 private:
@@ -104,25 +132,24 @@ private:
         return !found;
     }
 
-    static void read(const Weights<T>& weights, const Chain& chain, std::int64_t output, std::int64_t first,
+    static void read(const Weights& weights, const Chain& chain, std::int64_t output, std::int64_t first,
                      std::int64_t n, C* to) {
         chain.over_taps(first, first + n, [&](const Tap& tap, const std::int64_t* order, std::int64_t count) {
-            const T* const from = weights.data + output * weights.output + tap.index;
-            for (std::int64_t c = 0; c < count; ++c) *to++ = widen(from[order[c] * weights.source]);
+            const std::int64_t from = output * weights.output + tap.index;
+            gather_elements(weights.dtype, weights.data, from, weights.source, order, count, to);
+            to += count;
         });
     }
 
-    std::vector<std::int64_t> places_;         // of the output channels
-    std::vector<std::int64_t> depths_, rows_;  // of the tiles: of the chain, and how many are output channels
-    std::int64_t tile_ = 0;
-    bool finite_ = true;
+    ChannelRows rows_;
+    std::int64_t tile_;
     Buffer<C> packed_;
+    bool finite_ = true;
 };
 
 // Calls finish(pixel, count, sums) for all pixels, kTileColumns at a time: sums are (rows of weights, kTileColumns).
-template <class T, class Finish>
-void product(int threads, const Packed<T>& weights, const Patches<T>& patches, const Finish& finish) {
-    using C = Sum<T>;
+template <class C, class Finish>
+void product(int threads, const Packed<C>& weights, const Patches<C>& patches, const Finish& finish) {
     constexpr std::int64_t width = kTileColumns<C>;
     const std::int64_t tiles = weights.tiles(), pixels = patches.grid().pixels(), all = (pixels + width - 1) / width;
     const std::int64_t room = std::max<std::int64_t>(1, kTaskNumbers / (tiles * kTileRows * width));
@@ -157,17 +184,18 @@ void product(int threads, const Packed<T>& weights, const Patches<T>& patches, c
 }
 
 // Sums to outputs: + bias, + condition, the activation, each rounded by itself.
-template <class T>
+template <class C>
 class Finish {
 public:
-    using C = Sum<T>;
-
-    Finish(const Packed<T>& weights, const Epilogue& epilogue, std::int64_t channels, const View& y)
-        : weights_(weights),
+    Finish(DType dtype, const Packed<C>& weights, const Epilogue& epilogue, std::int64_t channels, const View& y)
+        : dtype_(dtype),
+          weights_(weights),
           epilogue_(epilogue),
+          bias_(dtype, epilogue.bias, channels),
+          of_images_(dtype, epilogue.per_pixel ? nullptr : epilogue.condition, y.shape[0] * channels),
           channels_(channels),
           plane_(y.height() * y.width()),
-          y_(static_cast<T*>(y.data)) {}
+          y_(y.data) {}
 
     std::int64_t outputs() const { return epilogue_.activation == Activation::gated ? channels_ / 2 : channels_; }
 
@@ -177,13 +205,13 @@ public:
             const std::int64_t image = (pixel + lane) / plane_, at = (pixel + lane) % plane_;
             const std::int64_t n = std::min(count - lane, plane_ - at);
             for (std::int64_t o = first; o < end; ++o) {
-                T* const to = y_ + (image * outputs() + o) * plane_ + at;
-                if constexpr (std::is_same_v<T, C>) {
-                    finish(sums + lane, image, o, at, n, to);
+                const std::int64_t to = (image * outputs() + o) * plane_ + at;
+                if (in_place<C>(dtype_)) {
+                    finish(sums + lane, image, o, at, n, static_cast<C*>(y_) + to);
                 } else {
                     C line[kTileColumns<C>];
                     finish(sums + lane, image, o, at, n, line);
-                    store_row(line, n, to, 1);
+                    store_elements(dtype_, line, n, y_, to);
                 }
             }
             lane += n;
@@ -193,34 +221,30 @@ public:
 private:
     // n pixels of output o, from pixel `at` of the image on, whose sums begin at `sums` in their rows.
     void finish(const C* sums, std::int64_t image, std::int64_t o, std::int64_t at, std::int64_t n, C* to) const {
-        const bool gate = epilogue_.activation == Activation::gated, relu = epilogue_.activation == Activation::relu;
-        linear(sums, image, o, at, n, to, [&](Vector<C> v) LAPCORE_INLINE_LAMBDA { return relu ? relu_of(v) : v; });
-        if (!gate) return;
+        linear(sums, image, o, at, n, to);
+        if (epilogue_.activation != Activation::gated) return;
         C line[kTileColumns<C>];
-        linear(sums, image, o + channels_ / 2, at, n, line, [](Vector<C> v) LAPCORE_INLINE_LAMBDA { return v; });
-        over_places<C>(n, [&](const auto& place) LAPCORE_INLINE_LAMBDA {
-            place.store(to, gated<First::tanh>(place.load(to), place.load(line)));
-        });
+        linear(sums, image, o + channels_ / 2, at, n, line);
+        const C* const in[]{to, line};
+        tile_functions<C>().gate[int(First::tanh)](n, in, &to);
     }
 
-    template <class Then>
     LAPCORE_INLINE void linear(const C* sums, std::int64_t image, std::int64_t o, std::int64_t at, std::int64_t n,
-                               C* to, const Then& then) const {
-        const T* const bias = static_cast<const T*>(epilogue_.bias);
-        const T* const condition = static_cast<const T*>(epilogue_.condition);
+                               C* to) const {
+        const bool relu = epilogue_.activation == Activation::relu;
         const std::int64_t row = image * channels_ + o;
         C line[kTileColumns<C>];
-        if (epilogue_.per_pixel) copy_run(condition + row * plane_ + at, n, line);
+        if (epilogue_.per_pixel) copy_run(dtype_, epilogue_.condition, row * plane_ + at, n, line);
         const C* const from = sums + weights_.place(o) * kTileColumns<C>;
         for (std::int64_t i = 0; i < kTileColumns<C> && i < n; i += kLanes<C>) {
             Vector<C> v = load(from + i);
-            if (bias) v += widen(bias[o]);
+            if (bias_) v += bias_[o];
             if (epilogue_.per_pixel) {
                 v += load(line + i);
-            } else if (condition) {
-                v += widen(condition[row]);
+            } else if (of_images_) {
+                v += of_images_[row];
             }
-            v = then(v);
+            if (relu) v = relu_of(v);
             if (n - i >= kLanes<C>) {
                 store(to + i, v);
             } else {
@@ -229,30 +253,39 @@ private:
         }
     }
 
-    const Packed<T>& weights_;
+    DType dtype_;
+    const Packed<C>& weights_;
     const Epilogue& epilogue_;
+    Converted<C> bias_, of_images_;
     std::int64_t channels_, plane_;
-    T* y_;
+    void* y_;
 };
 
-template <class T>
+// Of the output channels, how much of the chain they have.
+Numbers depths_of(const LiveTaps& live, std::int64_t outputs, std::int64_t inputs) {
+    Numbers depths(std::size_t(outputs), live.whole * inputs);
+    for (std::size_t o = 0; o < live.centre.size(); ++o) depths[o] += live.centre[o];
+    return depths;
+}
+
+template <class C>
 void forward(const MaskedConvCall& call, const View& x, const View& weight, const Epilogue& epilogue, const View& y) {
     const std::int64_t outputs = weight.shape[0], inputs = weight.shape[1], kernel = weight.height() * weight.width();
     const Chain chain = chain_of(call.live, weight);
-    std::vector<std::int64_t> depths(std::size_t(outputs), call.live.whole * inputs);
-    for (std::size_t o = 0; o < call.live.centre.size(); ++o) depths[o] += call.live.centre[o];
-    const Packed<T> packed(call.threads, {static_cast<const T*>(weight.data), inputs * kernel, kernel}, chain, depths);
+    const Numbers depths = depths_of(call.live, outputs, inputs);
+    const Packed<C> packed(call.threads, {call.dtype, weight.data, inputs * kernel, kernel}, chain, depths);
     const Grid grid(x, chain, call.stride, y.height(), y.width());
-    product(call.threads, packed, Patches<T>(x, chain, grid), Finish<T>(packed, epilogue, outputs, y));
+    product(call.threads, packed, Patches<C>(call.dtype, x, chain, grid),
+            Finish<C>(call.dtype, packed, epilogue, outputs, y));
 }
 
-template <class T>
-void backward_input(const MaskedConvCall& call, const View& grad, const View& weight, const View& dx) {
-    const std::int64_t outputs = weight.shape[0], inputs = weight.shape[1], kernel = weight.height() * weight.width();
-    const std::vector<std::int64_t>& centre = call.live.centre;
-    Chain chain = chain_of(call.live, weight);
+// The chain of the gradient at the input, over the output channels, and of the input channels how much of it they have.
+std::pair<Chain, Numbers> mirrored(const LiveTaps& live, const View& weight) {
+    const std::int64_t outputs = weight.shape[0], inputs = weight.shape[1];
+    const Numbers& centre = live.centre;
+    Chain chain = chain_of(live, weight);
     chain.mirror(outputs);
-    std::vector<std::int64_t> depths(std::size_t(inputs), call.live.whole * outputs);
+    Numbers depths(std::size_t(inputs), live.whole * outputs);
     if (!centre.empty()) {
         chain.last = sorted_by(centre);
         std::reverse(chain.last.begin(), chain.last.end());
@@ -261,9 +294,17 @@ void backward_input(const MaskedConvCall& call, const View& grad, const View& we
                 std::count_if(centre.begin(), centre.end(), [c](std::int64_t n) { return c < n; });
         }
     }
-    const Packed<T> packed(call.threads, {static_cast<const T*>(weight.data), kernel, inputs * kernel}, chain, depths);
+    return {chain, depths};
+}
+
+template <class C>
+void backward_input(const MaskedConvCall& call, const View& grad, const View& weight, const View& dx) {
+    const std::int64_t inputs = weight.shape[1], kernel = weight.height() * weight.width();
+    const auto [chain, depths] = mirrored(call.live, weight);
+    const Packed<C> packed(call.threads, {call.dtype, weight.data, kernel, inputs * kernel}, chain, depths);
     const Grid grid(grad, chain, 1, dx.height(), dx.width());
-    product(call.threads, packed, Patches<T>(grad, chain, grid), Finish<T>(packed, Epilogue{}, inputs, dx));
+    product(call.threads, packed, Patches<C>(call.dtype, grad, chain, grid),
+            Finish<C>(call.dtype, packed, Epilogue{}, inputs, dx));
 }
 
 }  // namespace
@@ -271,10 +312,10 @@ void backward_input(const MaskedConvCall& call, const View& grad, const View& we
 extern const MaskedConvKernels masked_conv_kernels;
 const MaskedConvKernels masked_conv_kernels{
     [](const MaskedConvCall& call, const View& x, const View& weight, const Epilogue& epilogue, const View& y) {
-        with_float(call.dtype, [&](auto t) { forward<decltype(t)>(call, x, weight, epilogue, y); });
+        with_computed(call.dtype, [&](auto zero) { forward<decltype(zero)>(call, x, weight, epilogue, y); });
     },
     [](const MaskedConvCall& call, const View& grad, const View& weight, const View& dx) {
-        with_float(call.dtype, [&](auto t) { backward_input<decltype(t)>(call, grad, weight, dx); });
+        with_computed(call.dtype, [&](auto zero) { backward_input<decltype(zero)>(call, grad, weight, dx); });
     },
     masked_conv_backward_weight,
     gated_activation,

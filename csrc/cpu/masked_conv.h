@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/activations.h"
+#include "common/activation_kinds.h"
 #include "common/view.h"
 
 namespace lapcore {

@@ -20,13 +20,11 @@ static_assert(kBlockPixels <= Grid::kMost);
 constexpr std::int64_t kPackedNumbers = 1 << 20;  // of grad at once
 
 // Rows of pixels of grad (N, O, H', W'), counted through over the images.
-template <class T>
+template <class C>
 class Gradient {
 public:
-    using C = Sum<T>;
-
-    explicit Gradient(const View& grad)
-        : data_(static_cast<const T*>(grad.data)), channels_(grad.shape[1]), plane_(grad.height() * grad.width()) {}
+    Gradient(DType dtype, const View& grad)
+        : dtype_(dtype), data_(grad.data), channels_(grad.shape[1]), plane_(grad.height() * grad.width()) {}
 
     std::int64_t tiles() const { return tiles_of(channels_); }
     // How many of a tile's rows are output channels.
@@ -40,36 +38,35 @@ public:
                       for (std::int64_t lane = first; lane < std::min(first + n, count);) {
                           const std::int64_t image = (pixel + lane) / plane_, at = (pixel + lane) % plane_;
                           const std::int64_t run = std::min(std::min(first + n, count) - lane, plane_ - at);
-                          copy_run(data_ + (image * channels_ + o) * plane_ + at, run, row + lane - first);
+                          copy_run(dtype_, data_, (image * channels_ + o) * plane_ + at, run, row + lane - first);
                           lane += run;
                       }
                   });
     }
 
 private:
-    const T* data_;
+    DType dtype_;
+    const void* data_;
     std::int64_t channels_, plane_;
 };
 
 // x (N, C, H, W) with the channels of a pixel side by side: patches are then pieces of rows.
-template <class T>
+template <class C>
 class Interleaved {
 public:
-    using C = Sum<T>;
-
-    Interleaved(int threads, const View& x, const Chain& chain, const Grid& grid)
+    Interleaved(DType dtype, int threads, const View& x, const Chain& chain, const Grid& grid)
         : chain_(chain), grid_(grid), memory_(std::size_t(x.shape[0] * grid.plane() * chain.channels) * sizeof(C)) {
         const std::int64_t each = (grid.plane() + kDepth - 1) / kDepth, channels = chain.channels;
         parallel_for(x.shape[0] * each, threads, [&](std::int64_t task) {
             const std::int64_t image = task / each, pixel = task % each * kDepth;
             const std::int64_t n = std::min(kDepth, grid.plane() - pixel);
-            const T* const from = static_cast<const T*>(x.data) + image * channels * grid.plane() + pixel;
+            const std::int64_t from = image * channels * grid.plane() + pixel;
             C* const to = data() + (image * grid.plane() + pixel) * channels;
             alignas(kVectorBytes) C columns[kDepth * kTileColumns<C>];
             for (std::int64_t c = 0; c < channels; c += kTileColumns<C>) {
                 const std::int64_t count = std::min(kTileColumns<C>, channels - c);
                 pack_columns(count, n, columns, [&](std::int64_t j, std::int64_t, std::int64_t, C* row) {
-                    copy_run(from + (c + j) * grid.plane(), n, row);
+                    copy_run(dtype, x.data, from + (c + j) * grid.plane(), n, row);
                 });
                 for (std::int64_t i = 0; i < n; ++i) {
                     copy_run(columns + i * kTileColumns<C>, count, to + i * channels + c);
@@ -114,8 +111,8 @@ private:
 //
 // A thread takes a share of the columns together, block by block: so a block, and the inputs under it, are read from
 // memory once a share, not once for each column. Each takes two shares, so that one that is stopped holds up less.
-template <class T, class C>
-void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>& patches, const Grid& grid,
+template <class C>
+void add_products(int threads, const Gradient<C>& gradient, const Interleaved<C>& patches, const Grid& grid,
                   std::int64_t depth, Tile<C>* sums) {
     constexpr std::int64_t width = kTileColumns<C>;
     const std::int64_t tiles = gradient.tiles(), columns = (depth + width - 1) / width;
@@ -158,14 +155,12 @@ void add_products(int threads, const Gradient<T>& gradient, const Interleaved<T>
     }
 }
 
-template <class T>
+template <class C>
 void backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
-    using C = Sum<T>;
     constexpr std::int64_t width = kTileColumns<C>;
     const std::int64_t outputs = d_weight.shape[0], inputs = d_weight.shape[1];
     const std::int64_t kernel = d_weight.height() * d_weight.width();
-    T* const dw = static_cast<T*>(d_weight.data);
-    std::memset(static_cast<void*>(dw), 0, std::size_t(outputs * inputs * kernel) * sizeof(T));
+    std::memset(d_weight.data, 0, std::size_t(outputs * inputs * kernel * bytes_of(call.dtype)));
     const Chain chain = chain_of(call.live, d_weight);
     if (chain.depth() == 0) return;
 
@@ -173,15 +168,20 @@ void backward_weight(const MaskedConvCall& call, const View& grad, const View& x
     const std::int64_t tiles = tiles_of(outputs), columns = (chain.depth() + width - 1) / width;
     const Buffer<Tile<C>> sums(columns * tiles);
     std::fill_n(sums.get(), columns * tiles, Tile<C>{});
-    add_products(call.threads, Gradient<T>(grad), Interleaved<T>(call.threads, x, chain, grid), grid, chain.depth(),
-                 sums.get());
+    add_products(call.threads, Gradient<C>(call.dtype, grad), Interleaved<C>(call.dtype, call.threads, x, chain, grid),
+                 grid, chain.depth(), sums.get());
 
     parallel_for(outputs, call.threads, [&](std::int64_t o) {
         const std::int64_t centre = call.live.centre.empty() ? 0 : call.live.centre[std::size_t(o)];
         const C* const row = reinterpret_cast<const C*>(sums.get() + o / kTileRows) + o % kTileRows * width;
-        for (std::int64_t k = 0; k < call.live.whole * inputs + centre; ++k) {
-            const C sum = row[k / width * tiles * kTileRows * width + k % width];
-            narrow(sum, dw[(o * inputs + k % inputs) * kernel + k / inputs]);
+        const Buffer<C> of_tap(inputs);
+        for (std::int64_t tap = 0; tap < std::int64_t(chain.taps.size()); ++tap) {
+            const std::int64_t n = tap < call.live.whole ? inputs : centre;
+            for (std::int64_t c = 0; c < n; ++c) {
+                const std::int64_t k = tap * inputs + c;
+                of_tap.get()[c] = row[k / width * tiles * kTileRows * width + k % width];
+            }
+            scatter_elements(call.dtype, of_tap.get(), kernel, n, d_weight.data, o * inputs * kernel + tap);
         }
     });
 }
@@ -189,7 +189,7 @@ void backward_weight(const MaskedConvCall& call, const View& grad, const View& x
 }  // namespace
 
 void masked_conv_backward_weight(const MaskedConvCall& call, const View& grad, const View& x, const View& d_weight) {
-    with_float(call.dtype, [&](auto t) { backward_weight<decltype(t)>(call, grad, x, d_weight); });
+    with_computed(call.dtype, [&](auto zero) { backward_weight<decltype(zero)>(call, grad, x, d_weight); });
 }
 
 }  // namespace lapcore::LAPCORE_ISA

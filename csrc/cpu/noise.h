@@ -1,10 +1,10 @@
 // Philox noise (common/philox.h) as many blocks at a time as a vector has lanes. Included once per instruction set.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "common/philox.h"
+#include "cpu/random.h"
 #include "cpu/simd.h"
 
 namespace lapcore::LAPCORE_ISA {
@@ -167,37 +167,16 @@ struct Normal {
     }
 };
 
-constexpr std::int64_t kNoiseTile = 1152;  // whole steps of every instruction set
-static_assert(kNoiseTile % kStep == 0);
+static_assert(kNoiseTile % kStep == 0 && kStep <= kNoiseBeyond);
 
-// The noise of one stream, a tile of it at hand.
+// The elements from `first`, a multiple of 4, on: n of them, and what is left of a step.
 template <class Kind>
-class Noise {
-public:
-    using C = typename Kind::type;
-
-    // Elements before `end` may be asked for.
-    Noise(std::uint64_t seed, std::uint64_t stream, std::int64_t end) : keys_(seed), stream_(stream), end_(end) {}
-
-    // The elements [first, first + n), n <= kNoiseTile; valid until the next call.
-    const C* at(std::int64_t first, std::int64_t n) {
-        if (first < begin_ || first + n > filled_) fill(first);
-        return tile_ + (first - begin_);
+void draw_elements(std::uint64_t seed, std::uint64_t stream, std::int64_t first, std::int64_t n,
+                   typename Kind::type* out) {
+    const Keys keys(seed);
+    for (std::int64_t i = 0; i < n; i += kStep) {
+        Kind::draw(out + i, words_of(keys, stream, std::uint64_t(first + i) / 4));
     }
-
-private:
-    void fill(std::int64_t first) {
-        begin_ = filled_ = first / 4 * 4;
-        const std::int64_t last = std::min(end_, first + kNoiseTile);
-        for (; filled_ < last; filled_ += kStep) {
-            Kind::draw(tile_ + (filled_ - begin_), words_of(keys_, stream_, std::uint64_t(filled_) / 4));
-        }
-    }
-
-    Keys keys_;
-    std::uint64_t stream_;
-    std::int64_t end_, begin_ = 0, filled_ = 0;
-    alignas(64) C tile_[kNoiseTile + kStep];
-};
+}
 
 }  // namespace lapcore::LAPCORE_ISA

@@ -18,6 +18,7 @@
 #include "cpu/log_sum_exp.h"
 #include "cpu/matrix.h"
 #include "cpu/threads.h"
+#include "cpu/typed_elements.h"
 
 namespace lapcore::LAPCORE_ISA {
 
@@ -46,35 +47,33 @@ void inner_products(const C* a, std::int64_t tiles, const C* b, std::int64_t dep
 }
 
 // The mean of the rows in the type of the arithmetic, zero where it is not finite.
-template <class T>
-std::vector<Sum<T>> centre_of(const View& view, int threads) {
+template <class C>
+std::vector<C> centre_of(DType dtype, const View& view, int threads) {
     constexpr std::int64_t columns = 128;
     const std::int64_t depth = view.width();
-    std::vector<Sum<T>> centre(std::size_t(depth), Sum<T>{});
+    std::vector<C> centre(std::size_t(depth), C{});
     parallel_for((depth + columns - 1) / columns, threads, [&](std::int64_t task) {
         const std::int64_t first = task * columns, n = std::min(columns, depth - first);
-        Sum<T> row[columns];
+        C row[columns];
         double total[columns]{};
         for (std::int64_t i = 0; i < view.shape[0]; ++i) {
-            load_row(static_cast<const T*>(view.data) + i * view.strides[0] + first, 1, n, row);
+            load_elements(dtype, view.data, i * view.strides[0] + first, 1, n, row);
             for (std::int64_t k = 0; k < n; ++k) total[k] += double(row[k]);
         }
         for (std::int64_t k = 0; k < n; ++k) {
             const double mean = total[k] / double(view.shape[0]);
-            if (std::isfinite(mean)) centre[std::size_t(first + k)] = Sum<T>(mean);
+            if (std::isfinite(mean)) centre[std::size_t(first + k)] = C(mean);
         }
     });
     return centre;
 }
 
 // Rows relative to a centre. norms: |row|^2 / 2; where that is not finite the row counts as zero, infinitely far away.
-template <class T>
+template <class C>
 class Centred {
 public:
-    using C = Sum<T>;
-
-    Centred(const View& view, const std::vector<C>& centre, int threads)
-        : view_(view), centre_(centre), norms_(std::size_t(view.shape[0])) {
+    Centred(DType dtype, const View& view, const std::vector<C>& centre, int threads)
+        : dtype_(dtype), view_(view), centre_(centre), norms_(std::size_t(view.shape[0])) {
         constexpr std::int64_t rows = 64;
         parallel_for((count() + rows - 1) / rows, threads, [&](std::int64_t task) {
             std::vector<C> row(std::size_t(depth()), C{});
@@ -106,26 +105,25 @@ public:
 
 private:
     void load(std::int64_t i, std::int64_t first, std::int64_t n, C* to) const {
-        load_row(static_cast<const T*>(view_.data) + i * view_.strides[0] + first, 1, n, to);
+        load_elements(dtype_, view_.data, i * view_.strides[0] + first, 1, n, to);
         const C* const centre = centre_.data() + first;
         for (std::int64_t k = 0; k < n; ++k) to[k] -= centre[k];
     }
 
+    DType dtype_;
     View view_;
     const std::vector<C>& centre_;
     std::vector<double> norms_;
 };
 
-template <class T>
+template <class C>
 class Parzen {
 public:
-    using C = Sum<T>;
-
-    Parzen(const View& x, const View& samples, const std::vector<double>& sigmas, int threads)
+    Parzen(DType dtype, const View& x, const View& samples, const std::vector<double>& sigmas, int threads)
         : threads_(threads),
-          centre_(centre_of<T>(samples, threads)),
-          x_(x, centre_, threads),
-          samples_(samples, centre_, threads),
+          centre_(centre_of<C>(dtype, samples, threads)),
+          x_(dtype, x, centre_, threads),
+          samples_(dtype, samples, centre_, threads),
           windows_(sigmas),
           spans_(std::clamp(samples.shape[0] / kSpanSamples, std::int64_t{1}, kMostSpans)) {}
 
@@ -217,7 +215,7 @@ private:
 
     int threads_;
     std::vector<C> centre_;
-    Centred<T> x_, samples_;
+    Centred<C> x_, samples_;
     Windows<C> windows_;
     std::int64_t spans_;
 };
@@ -227,9 +225,9 @@ private:
 extern const ParzenKernels parzen_kernels;
 const ParzenKernels parzen_kernels{
     [](DType dtype, int threads, const View& x, const View& samples, const std::vector<double>& sigmas, void* result) {
-        with_float(dtype, [&](auto t) {
-            using T = decltype(t);
-            Parzen<T>(x, samples, sigmas, threads).run(static_cast<Sum<T>*>(result));
+        with_computed(dtype, [&](auto zero) {
+            using C = decltype(zero);
+            Parzen<C>(dtype, x, samples, sigmas, threads).run(static_cast<C*>(result));
         });
     },
 };

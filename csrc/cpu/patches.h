@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "common/view.h"
-#include "cpu/convert.h"
 #include "cpu/simd.h"
+#include "cpu/typed_elements.h"
 
 namespace lapcore::LAPCORE_ISA {
 
@@ -89,7 +89,7 @@ public:
     std::int64_t stride() const { return stride_; }
 
     // How much of the chain no pixel of `count` has in the image: that of the taps before the first that reaches it.
-    std::int64_t outside(const Chain& chain, std::int64_t pixel, std::int64_t count) const {
+    __attribute__((noinline)) std::int64_t outside(const Chain& chain, std::int64_t pixel, std::int64_t count) const {
         Segment segments[kMost];
         Run runs[3];
         const std::int64_t found = split(pixel, count, segments);
@@ -121,7 +121,7 @@ private:
         std::int64_t lane, count, image, y, x;
     };
 
-    std::int64_t split(std::int64_t pixel, std::int64_t count, Segment* segments) const {
+    __attribute__((noinline)) std::int64_t split(std::int64_t pixel, std::int64_t count, Segment* segments) const {
         std::int64_t found = 0;
         for (std::int64_t lane = 0; lane < count; ++found) {
             const std::int64_t row = (pixel + lane) / out_width_, x = (pixel + lane) % out_width_;
@@ -198,34 +198,31 @@ private:
 #endif
 };
 
-// n numbers of any dtype, side by side.
-template <class T>
-LAPCORE_INLINE void copy_run(const T* from, std::int64_t n, Sum<T>* to) {
-    using C = Sum<T>;
-    if constexpr (std::is_same_v<T, C>) {
-        std::int64_t i = 0;
-        for (; i + kLanes<C> <= n; i += kLanes<C>) store(to + i, load(from + i));
+// n numbers side by side.
+template <class C>
+LAPCORE_INLINE void copy_run(const C* from, std::int64_t n, C* to) {
+    std::int64_t i = 0;
+    for (; i + kLanes<C> <= n; i += kLanes<C>) store(to + i, load(from + i));
 #if defined(__AVX512F__)
-        if (i < n) store_first(to + i, load_first(from + i, n - i), n - i);
+    if (i < n) store_first(to + i, load_first(from + i, n - i), n - i);
 #else
-        for (; i < n; ++i) to[i] = from[i];
+    for (; i < n; ++i) to[i] = from[i];
 #endif
-    } else {
-        load_row(from, 1, n, to);
-    }
+}
+
+// The same of elements from `first` on.
+template <class C>
+LAPCORE_INLINE void copy_run(DType dtype, const void* data, std::int64_t first, std::int64_t n, C* to) {
+    if (in_place<C>(dtype)) return copy_run(static_cast<const C*>(data) + first, n, to);
+    load_elements(dtype, data, first, 1, n, to);
 }
 
 // The patches of x (N, C, H, W), contiguous.
-template <class T>
+template <class C>
 class Patches {
 public:
-    using C = Sum<T>;
-
-    Patches(const View& x, const Chain& chain, const Grid& grid)
-        : data_(static_cast<const T*>(x.data)),
-          size_(x.shape[0] * x.shape[1] * grid.plane()),
-          chain_(chain),
-          grid_(grid) {}
+    Patches(DType dtype, const View& x, const Chain& chain, const Grid& grid)
+        : dtype_(dtype), data_(x.data), size_(x.shape[0] * x.shape[1] * grid.plane()), chain_(chain), grid_(grid) {}
 
     const Grid& grid() const { return grid_; }
 
@@ -236,7 +233,7 @@ public:
     template <std::int64_t kWidth>
     void rows(std::int64_t pixel, std::int64_t count, std::int64_t first, std::int64_t end, C* to) const {
         static_assert(kWidth <= Grid::kMost);
-        const bool direct = std::is_same_v<T, C> && grid_.stride() == 1;
+        const bool direct = in_place<C>(dtype_) && grid_.stride() == 1;
         grid_.over_taps(chain_, pixel, count, first, end,
                         [&](const Run* runs, std::int64_t found, const std::int64_t* order, std::int64_t n) {
                             if (direct) {
@@ -276,7 +273,7 @@ private:
             }
         }
         for (std::int64_t c = 0; c < n; ++c, to += kWidth) {
-            const C* const from = reinterpret_cast<const C*>(data_) + order[c] * grid_.plane();
+            const C* const from = static_cast<const C*>(data_) + order[c] * grid_.plane();
             const Piece* piece = pieces;
             for (std::int64_t v = 0; v < vectors; ++v) {
                 Vector<C> lanes{};
@@ -302,8 +299,8 @@ private:
             if (run.input < 0) {
                 std::fill_n(at, run.count, C{});
             } else {
-                const T* const from = data_ + offset_of(run.input) + order[c] * grid_.plane();
-                load_row(from, grid_.stride(), run.count, at);
+                const std::int64_t from = offset_of(run.input) + order[c] * grid_.plane();
+                load_elements(dtype_, data_, from, grid_.stride(), run.count, at);
             }
         }
     }
@@ -313,7 +310,8 @@ private:
         return input / grid_.plane() * chain_.channels * grid_.plane() + input % grid_.plane();
     }
 
-    const T* data_;
+    DType dtype_;
+    const void* data_;
     std::int64_t size_;
     const Chain& chain_;
     const Grid& grid_;

@@ -134,13 +134,20 @@ private:
                                         const ConditionRows* condition, float* out, std::int64_t stride) const {
         Sums<R, V> sums;
         multiply_taps<R, V>(a, m, panel.weights, sums);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-            for (int v = 0; v < V; ++v) {
-                const std::int64_t o = panel.first + v * kLanes<float>, n = std::min(kLanes<float>, outputs_ - o);
-                Vector<float> y = sums.rows[r][v] + load(bias_.get() + o);
-                if (condition) y += load_first(condition->row(m + r) + o, n);
+        finish(panel.first, V, m, R, sums.rows[0], condition, out, stride);
+    }
+
+    // The sums of rows m and on, each of some vectors, to outputs. A call of its own: in each tile, it would be most of
+    // the code.
+    __attribute__((noinline)) void finish(std::int64_t first, int vectors, std::int64_t m, int rows,
+                                          const Vector<float>* sums, const ConditionRows* condition, float* out,
+                                          std::int64_t stride) const {
+        for (int r = 0; r < rows; ++r) {
+            const float* const added = condition ? condition->row(m + r) : nullptr;
+            for (int v = 0; v < vectors; ++v, ++sums) {
+                const std::int64_t o = first + v * kLanes<float>, n = std::min(kLanes<float>, outputs_ - o);
+                Vector<float> y = *sums + load(bias_.get() + o);
+                if (added) y += load_first(added + o, n);
                 if (n == kLanes<float>) {
                     store(out + (m + r) * stride + o, y);
                 } else {

@@ -11,6 +11,7 @@
 
 #include "common/activations.h"
 #include "common/logistic.h"
+#include "cpu/activations.h"
 #include "cpu/categorical.h"
 #include "cpu/elements.h"
 #include "cpu/pixel_product.h"
@@ -137,20 +138,18 @@ private:
         float* const to = out + step.first;
         switch (step.kind) {
             case StepKind::relu:
-                return over_vectors<float>(
+                return over_places<float>(
                     n, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA { at.store(to, relu_of(at.load(from))); });
             case StepKind::add:
-                return over_vectors<float>(n, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA {
+                return over_places<float>(n, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA {
                     at.store(to, at.load(from) + at.load(b + step.first));
                 });
-            case StepKind::gated_tanh: return gate<First::tanh>(n, from, a_channels / 2, to);
-            case StepKind::gated_identity: return gate<First::identity>(n, from, a_channels / 2, to);
-            case StepKind::concat_elu:
-                return over_vectors<float>(a_channels, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA {
-                    const auto both = concat_elu(at.load(a));
-                    at.store(out, both.first);
-                    at.store(out + a_channels, both.second);
-                });
+            case StepKind::gated_tanh: return gate(First::tanh, n, from, a_channels / 2, to);
+            case StepKind::gated_identity: return gate(First::identity, n, from, a_channels / 2, to);
+            case StepKind::concat_elu: {
+                float* const halves[]{out, out + a_channels};
+                return float_functions.concat_elu(a_channels, &a, halves);
+            }
             case StepKind::cat:
                 std::copy_n(a, a_channels, out);
                 std::copy_n(b, b_channels, out + a_channels);
@@ -159,11 +158,9 @@ private:
         }
     }
 
-    template <First kFirst>
-    static void gate(std::int64_t n, const float* a, std::int64_t half, float* out) {
-        over_vectors<float>(n, false, [&](const auto& at) LAPCORE_INLINE_LAMBDA {
-            at.store(out, gated<kFirst>(at.load(a), at.load(a + half)));
-        });
+    static void gate(First first, std::int64_t n, const float* a, std::int64_t half, float* out) {
+        const float* const halves[]{a, a + half};
+        float_functions.gate[int(first)](n, halves, &out);
     }
 
     void convolve(std::size_t i, const Map& a, const Map& to, const Places& places) {

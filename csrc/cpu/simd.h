@@ -7,9 +7,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "common/intrinsics.h"
 
 // The pieces of an inner loop: inlined, or vectors go through memory.
 #define LAPCORE_INLINE inline __attribute__((always_inline))

@@ -16,6 +16,7 @@
 #include "cpu/convert.h"
 #include "cpu/matrix.h"
 #include "cpu/threads.h"
+#include "cpu/typed_elements.h"
 
 namespace lapcore::LAPCORE_ISA {
 
@@ -23,39 +24,51 @@ namespace {
 
 constexpr std::int64_t kRowsPerTask = 256;
 
-template <class T>
-const T* row_of(const View& view, std::int64_t row) {
-    return static_cast<const T*>(view.data) + row * view.strides[0];
-}
+// Rows of a dtype.
+struct Matrix {
+    DType dtype;
+    const View& view;
+
+    std::int64_t rows() const { return view.shape[0]; }
+    std::int64_t depth() const { return view.width(); }
+    // n numbers of a row from the first on.
+    template <class C>
+    void read(std::int64_t row, std::int64_t first, std::int64_t n, C* to) const {
+        load_elements(dtype, view.data, row * view.strides[0] + first, 1, n, to);
+    }
+    void copy(std::int64_t row, void* to) const {
+        const std::int64_t bytes = bytes_of(dtype);
+        std::memcpy(to, static_cast<const char*>(view.data) + row * view.strides[0] * bytes,
+                    std::size_t(depth() * bytes));
+    }
+};
 
 template <class C>
 using Index = std::conditional_t<sizeof(C) == 4, std::int32_t, std::int64_t>;
 
 // The codes as tiles, with -|e|^2 / 2 of each. A code whose square is not finite is never the nearest: it is zero here,
 // with -inf.
-template <class T>
+template <class C>
 class Codebook {
 public:
-    using C = Sum<T>;
-
-    explicit Codebook(const View& codes)
-        : depth_(codes.width()),
-          size_(tiles_of(codes.shape[0]) * kTileRows),
+    explicit Codebook(const Matrix& codes)
+        : depth_(codes.depth()),
+          size_(tiles_of(codes.rows()) * kTileRows),
           tile_(blocks_of(depth_) * kBlock),
           packed_(std::size_t(size_ / kTileRows * tile_)),
           biases_(std::size_t(size_), -std::numeric_limits<C>::infinity()) {
         const auto read = [&](std::int64_t row, std::int64_t first, std::int64_t n, C* to) {
-            load_row(row_of<T>(codes, row) + first, 1, n, to);
+            codes.read(row, first, n, to);
             if (std::isinf(biases_[std::size_t(row)])) std::fill_n(to, n, C{});
         };
         std::vector<C> code(std::size_t(depth_), C{});
-        for (std::int64_t k = 0; k < codes.shape[0]; ++k) {
-            load_row(row_of<T>(codes, k), 1, depth_, code.data());
+        for (std::int64_t k = 0; k < codes.rows(); ++k) {
+            codes.read(k, 0, depth_, code.data());
             double square = 0;
             for (const C x : code) square += double(x) * double(x);
             if (C(square) <= std::numeric_limits<C>::max()) biases_[std::size_t(k)] = C(-square / 2);
         }
-        pack_rows(codes.shape[0], size_, depth_, tile_, kBlock, packed_.data(), read);
+        pack_rows(codes.rows(), size_, depth_, tile_, kBlock, packed_.data(), read);
     }
 
     // Of kTileColumns rows of z, transposed.
@@ -87,11 +100,10 @@ private:
     std::vector<C> packed_, biases_;
 };
 
-template <class T>
-void nearest(int threads, const View& z, const View& codes, T* quantized, std::int64_t* indices) {
-    using C = Sum<T>;
-    const std::int64_t rows = z.shape[0], depth = z.width();
-    const Codebook<T> codebook(codes);
+template <class C>
+void nearest(int threads, const Matrix& z, const Matrix& codes, void* quantized, std::int64_t* indices) {
+    const std::int64_t rows = z.rows(), depth = z.depth();
+    const Codebook<C> codebook(codes);
     parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](std::int64_t task) {
         const Buffer<C> columns(blocks_of(depth) * kDepth * kTileColumns<C>);
         const std::int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
@@ -99,11 +111,11 @@ void nearest(int threads, const View& z, const View& codes, T* quantized, std::i
             const std::int64_t count = std::min(end - first, kTileColumns<C>);
             pack_columns(count, depth, columns.get(),
                          [&](std::int64_t column, std::int64_t from, std::int64_t n, C* to) {
-                             load_row(row_of<T>(z, first + column) + from, 1, n, to);
+                             z.read(first + column, from, n, to);
                          });
             codebook.nearest(columns.get(), indices + first, count);
             for (std::int64_t i = first; i < first + count; ++i)
-                std::memcpy(quantized + i * depth, row_of<T>(codes, indices[i]), std::size_t(depth) * sizeof(T));
+                codes.copy(indices[i], static_cast<char*>(quantized) + i * depth * bytes_of(codes.dtype));
         }
     });
 }
@@ -113,8 +125,8 @@ void nearest(int threads, const View& z, const View& codes, T* quantized, std::i
 extern const VectorQuantizeKernels vector_quantize_kernels;
 const VectorQuantizeKernels vector_quantize_kernels{
     [](DType dtype, int threads, const View& z, const View& codebook, void* quantized, std::int64_t* indices) {
-        with_float(dtype,
-                   [&](auto t) { nearest(threads, z, codebook, static_cast<decltype(t)*>(quantized), indices); });
+        const auto run = dtype == DType::float64 ? nearest<double> : nearest<float>;
+        run(threads, {dtype, z}, {dtype, codebook}, quantized, indices);
     },
 };
 

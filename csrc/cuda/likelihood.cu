@@ -69,7 +69,7 @@ __device__ Normalisers<S> normalisers_of(const Place<S> (&at)[C], const Reader<T
 #pragma unroll 1
     for (std::int64_t k = 0; k < count; ++k) {
         n.logits += exp_of(read(k) - n.top);
-        const auto joint = joint_of<C, kOfficial, false, S>(at, read, count, k, n.top);
+        const auto joint = joint_of<C, false, S>(at, read, count, k, n.top, kOfficial);
         const S larger = joint.exponent > n.best ? joint.exponent : n.best;
         n.weights = n.weights * exp_of(n.best - larger) + joint.q * exp_of(joint.exponent - larger);
         n.best = larger;
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     S d_x[C] = {};
 #pragma unroll 1
     for (std::int64_t k = 0; k < count; ++k) {
-        const auto joint = joint_of<C, kOfficial, true, S>(at, read, count, k, n.top);
+        const auto joint = joint_of<C, true, S>(at, read, count, k, n.top, kOfficial);
         const auto slopes = slopes_of<C, S>(joint, at);
         const S share = scale * (joint.q * exp_of(joint.exponent - n.best));
         put(k, prior * exp_of(read(k) - n.top) + share);

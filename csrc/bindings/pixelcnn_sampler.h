@@ -1,35 +1,30 @@
 // lapcore/native/pixelcnn_sampler.py's side of csrc/cpu/pixelcnn_sampler.h.
-#include "cpu/pixelcnn_sampler.h"
+#pragma once
 
 #include <array>
 #include <cstring>
+#include <memory>
 
 #include "bindings/bindings.h"
-#include "cpu/dispatch.h"
-#include "gil.h"
-#include "tensors.h"
 
-namespace py = pybind11;
-
-namespace lapcore {
-namespace {
+namespace lapcore::bindings::pixelcnn_sampler {
 
 using MapNumbers = std::array<std::int64_t, kMapNumbers>;
 using StepNumbers = std::array<std::int64_t, kStepNumbers>;
 using ConditionNumbers = std::tuple<std::uintptr_t, std::int64_t, bool>;
 
 template <class Row, std::size_t kNumbers>
-std::vector<Row> table_of(const std::vector<std::array<std::int64_t, kNumbers>>& numbers) {
+inline std::vector<Row> table_of(const std::vector<std::array<std::int64_t, kNumbers>>& numbers) {
     static_assert(sizeof(Row) == sizeof numbers[0]);
     std::vector<Row> rows(numbers.size());
     if (!rows.empty()) std::memcpy(rows.data(), numbers.data(), rows.size() * sizeof(Row));
     return rows;
 }
 
-std::unique_ptr<PixelProgram> compile(std::pair<std::int64_t, std::int64_t> size, std::int64_t channels,
-                                      std::int64_t groups, const std::vector<MapNumbers>& maps,
-                                      const std::vector<StepNumbers>& steps, std::uintptr_t weights,
-                                      const std::tuple<bool, std::int64_t, std::int64_t>& head) {
+inline std::unique_ptr<PixelProgram> compile(std::pair<std::int64_t, std::int64_t> size, std::int64_t channels,
+                                             std::int64_t groups, const std::vector<MapNumbers>& maps,
+                                             const std::vector<StepNumbers>& steps, std::uintptr_t weights,
+                                             const std::tuple<bool, std::int64_t, std::int64_t>& head) {
     const auto& [mixture, src, levels] = head;
     const PixelProgramSpec spec{size.first,
                                 size.second,
@@ -42,9 +37,9 @@ std::unique_ptr<PixelProgram> compile(std::pair<std::int64_t, std::int64_t> size
     return kernels().pixelcnn_sampler.compile(spec);
 }
 
-void run(const PixelProgram& program, int threads, std::int64_t images, std::uintptr_t noise, std::int64_t noise_rows,
-         std::uintptr_t given, std::uintptr_t known, const std::vector<ConditionNumbers>& conditions,
-         std::uintptr_t out) {
+inline void run(const PixelProgram& program, int threads, std::int64_t images, std::uintptr_t noise,
+                std::int64_t noise_rows, std::uintptr_t given, std::uintptr_t known,
+                const std::vector<ConditionNumbers>& conditions, std::uintptr_t out) {
     PixelCall call{threads,
                    images,
                    static_cast<const float*>(pointer(noise)),
@@ -59,16 +54,14 @@ void run(const PixelProgram& program, int threads, std::int64_t images, std::uin
     program.run(call);
 }
 
-void categorical(int dtype, int threads, std::int64_t rows, std::int64_t levels, std::uintptr_t logits,
-                 std::uintptr_t u, std::uintptr_t indices) {
+inline void categorical(int dtype, int threads, std::int64_t rows, std::int64_t levels, std::uintptr_t logits,
+                        std::uintptr_t u, std::uintptr_t indices) {
     const WithoutGil released;
     kernels().pixelcnn_sampler.categorical(static_cast<DType>(dtype), threads, rows, levels, pointer(logits),
                                            pointer(u), static_cast<std::int64_t*>(pointer(indices)));
 }
 
-}  // namespace
-
-void bind_pixelcnn_sampler(py::module_& m) {
+inline void bind(py::module_& m) {
     using py::arg;
     py::class_<PixelProgram>(m, "PixelProgram", "A program of csrc/cpu/pixelcnn_sampler.h for one instruction set.")
         .def("run", &run, arg("threads"), arg("images"), arg("noise"), arg("noise_rows"), arg("given"), arg("known"),
@@ -80,4 +73,4 @@ void bind_pixelcnn_sampler(py::module_& m) {
           arg("u"), arg("indices"));
 }
 
-}  // namespace lapcore
+}  // namespace lapcore::bindings::pixelcnn_sampler

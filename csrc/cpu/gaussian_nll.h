@@ -1,4 +1,6 @@
 // The likelihood of diagonal Gaussians and its gradient, in one pass over memory each.
+#pragma once
+
 #include "cpu/gaussian_terms.h"
 
 namespace lapcore::LAPCORE_ISA {
@@ -11,26 +13,29 @@ struct Likelihood {
     Input<C> x, mean, logvar;
     std::int64_t length;
     double* parts;
-    Sum16<C> sum{};
+    Sum16 sum{};
 
-    // Calls take(i, terms) for the elements i and on of a tile.
-    template <class Take>
-    LAPCORE_INLINE void each_term(const RowTile& t, const Take& take) {
-        const C *a = x.tile(t.row, t.first, t.n), *b = mean.tile(t.row, t.first, t.n);
-        const C* lv = logvar.tile(t.row, t.first, t.n);
-        over_vectors<C>(t.n, false, [&](auto at) LAPCORE_INLINE_LAMBDA {
-            using V = typename decltype(at)::V;
-            const V l = at.load(lv);
-            const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root_of<C>(l * C(-0.25)).exp);
+    struct Terms {
+        const C *x, *mean, *logvar;
+
+        template <class Place, class V = typename Place::V>
+        LAPCORE_INLINE V of(const Place& at) const {
+            const V l = at.load(logvar);
+            const V whitened = scaled(difference<C>(at.load(x), at.load(mean)), root_of<C>(l * C(-0.25)).exp());
             const V square = whitened * whitened;
             // Off its mean a vanishing variance gives no density: +inf, though logvar is -inf.
-            take(at.i, select(square == C(HUGE_VAL), square, square + l));
-        });
+            return select(square == C(HUGE_VAL), square, square + l);
+        }
+    };
+
+    Terms read(const RowTile& t) {
+        return {x.tile(t.row, t.first, t.n), mean.tile(t.row, t.first, t.n), logvar.tile(t.row, t.first, t.n)};
     }
 
     void tile(const RowTile& t) {
-        Sum16<C> local = sum;  // in registers
-        each_term(t, [&](std::int64_t i, const auto& terms) LAPCORE_INLINE_LAMBDA { local.add(i, terms); });
+        const Terms terms = read(t);
+        Sum16 local = sum;  // in registers
+        over_places<C>(t.n, false, [&](auto at) LAPCORE_INLINE_LAMBDA { local.add(at.i, terms.of(at)); });
         sum = local;
     }
 
@@ -45,9 +50,11 @@ struct Likelihood {
             Likelihood& likelihood;
             double value = 0;
             void tile(const RowTile& t) {
-                likelihood.each_term(t, [&](std::int64_t, const auto& terms) {
-                    const C* const lanes = reinterpret_cast<const C*>(&terms);
-                    for (std::size_t i = 0; i < sizeof terms / sizeof(C); ++i) value = combined(value, lanes[i]);
+                const Terms terms = likelihood.read(t);
+                lapcore::LAPCORE_ISA::one_by_one<C>(0, t.n, [&](auto at) {
+                    const auto of_place = terms.of(at);
+                    const C* const lanes = reinterpret_cast<const C*>(&of_place);
+                    for (std::size_t i = 0; i < sizeof of_place / sizeof(C); ++i) value = combined(value, lanes[i]);
                 });
             }
             void chunk(std::int64_t) {}
@@ -80,24 +87,17 @@ struct LikelihoodBackward {
         C *out_x = d_x.tile(t.row, t.first, t.n), *out_mean = d_mean.tile(t.row, t.first, t.n);
         C* out_logvar = d_logvar.tile(t.row, t.first, t.n);
         const C g = grad[t.row];
-        const auto run = [&](auto used) LAPCORE_INLINE_LAMBDA {
-            constexpr bool kUsed = decltype(used)::value;
-            over_vectors<C>(t.n, large && aligned(out_x, out_mean, out_logvar), [&](auto at) LAPCORE_INLINE_LAMBDA {
-                using V = typename decltype(at)::V;
-                const V root = root_of<C>(at.load(lv) * C(-0.25)).exp;
-                const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root);
-                const V to_x = chain_row<C, kUsed>(g, scaled(whitened, root));
-                const V to_logvar = chain_row<C, kUsed>(g, (C(1) - whitened * whitened) * C(0.5));
-                at.store(out_x, to_x);
-                at.store(out_mean, -to_x);
-                at.store(out_logvar, to_logvar);
-            });
-        };
-        if (g == 0) {
-            run(std::false_type{});
-        } else {
-            run(std::true_type{});
-        }
+        const bool used = !(g == 0);
+        over_places<C>(t.n, large && aligned(out_x, out_mean, out_logvar), [&](auto at) LAPCORE_INLINE_LAMBDA {
+            using V = typename decltype(at)::V;
+            const V root = root_of<C>(at.load(lv) * C(-0.25)).exp();
+            const V whitened = scaled(difference<C>(at.load(a), at.load(b)), root);
+            const V to_x = chain_row<C>(g, used, scaled(whitened, root));
+            const V to_logvar = chain_row<C>(g, used, (C(1) - whitened * whitened) * C(0.5));
+            at.store(out_x, to_x);
+            at.store(out_mean, -to_x);
+            at.store(out_logvar, to_logvar);
+        });
         for (auto* output : {&d_x, &d_mean, &d_logvar}) output->finish();
     }
 
@@ -123,15 +123,4 @@ void nll_backward(const GaussianCall& call, const void* grad, const Rows& x, con
 }
 
 }  // namespace
-
-void gaussian_nll(const GaussianCall& call, const Rows& x, const Rows& mean, const Rows& logvar, void* out) {
-    (call.dtype == DType::float64 ? nll<double> : nll<float>)(call, x, mean, logvar, out);
-}
-
-void gaussian_nll_backward(const GaussianCall& call, const void* grad, const Rows& x, const Rows& mean,
-                           const Rows& logvar, void* d_x, void* d_mean, void* d_logvar) {
-    (call.dtype == DType::float64 ? nll_backward<double> : nll_backward<float>)(call, grad, x, mean, logvar, d_x,
-                                                                                d_mean, d_logvar);
-}
-
 }  // namespace lapcore::LAPCORE_ISA

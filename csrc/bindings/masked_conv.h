@@ -1,22 +1,19 @@
-// The side of lapcore/native/masked_conv.py.
+// lapcore/native/masked_conv.py's side of csrc/cpu/masked_conv.h.
+#pragma once
+
 #include "bindings/bindings.h"
-#include "cpu/dispatch.h"
-#include "gil.h"
-#include "tensors.h"
 
-namespace py = pybind11;
-
-namespace lapcore {
-namespace {
+namespace lapcore::bindings::masked_conv {
 
 using Live = std::pair<std::int64_t, std::vector<std::int64_t>>;  // whole taps, channels of the centre tap
 
-MaskedConvCall call_of(int dtype, int threads, const Live& live, std::int64_t stride) {
+inline MaskedConvCall call_of(int dtype, int threads, const Live& live, std::int64_t stride) {
     return {static_cast<DType>(dtype), threads, {live.first, live.second}, stride};
 }
 
-void forward(int dtype, int threads, const Live& live, std::int64_t stride, const Tensor& x, const Tensor& weight,
-             std::uintptr_t bias, std::uintptr_t condition, bool per_pixel, int activation, const Tensor& y) {
+inline void forward(int dtype, int threads, const Live& live, std::int64_t stride, const Tensor& x,
+                    const Tensor& weight, std::uintptr_t bias, std::uintptr_t condition, bool per_pixel, int activation,
+                    const Tensor& y) {
     const MaskedConvCall call = call_of(dtype, threads, live, stride);
     const Epilogue epilogue{pointer(bias), pointer(condition), per_pixel, static_cast<Activation>(activation)};
     const View source = view_of(x), weights = view_of(weight), target = view_of(y);
@@ -24,50 +21,49 @@ void forward(int dtype, int threads, const Live& live, std::int64_t stride, cons
     kernels().masked_conv.forward(call, source, weights, epilogue, target);
 }
 
-void backward_input(int dtype, int threads, const Live& live, const Tensor& grad, const Tensor& weight,
-                    const Tensor& dx) {
+inline void backward_input(int dtype, int threads, const Live& live, const Tensor& grad, const Tensor& weight,
+                           const Tensor& dx) {
     const MaskedConvCall call = call_of(dtype, threads, live, 1);
     const View source = view_of(grad), weights = view_of(weight), target = view_of(dx);
     const WithoutGil released;
     kernels().masked_conv.backward_input(call, source, weights, target);
 }
 
-void backward_weight(int dtype, int threads, const Live& live, std::int64_t stride, const Tensor& grad, const Tensor& x,
-                     const Tensor& d_weight) {
+inline void backward_weight(int dtype, int threads, const Live& live, std::int64_t stride, const Tensor& grad,
+                            const Tensor& x, const Tensor& d_weight) {
     const MaskedConvCall call = call_of(dtype, threads, live, stride);
     const View incoming = view_of(grad), source = view_of(x), target = view_of(d_weight);
     const WithoutGil released;
     kernels().masked_conv.backward_weight(call, incoming, source, target);
 }
 
-void gate(int dtype, int threads, int first, std::int64_t rows, std::int64_t half, std::uintptr_t x, std::uintptr_t y) {
+inline void gate(int dtype, int threads, int first, std::int64_t rows, std::int64_t half, std::uintptr_t x,
+                 std::uintptr_t y) {
     const WithoutGil released;
     kernels().masked_conv.gated(static_cast<DType>(dtype), threads, static_cast<First>(first), rows, half, pointer(x),
                                 pointer(y));
 }
 
-void gate_backward(int dtype, int threads, int first, std::int64_t rows, std::int64_t half, std::uintptr_t grad,
-                   std::uintptr_t x, std::uintptr_t dx) {
+inline void gate_backward(int dtype, int threads, int first, std::int64_t rows, std::int64_t half, std::uintptr_t grad,
+                          std::uintptr_t x, std::uintptr_t dx) {
     const WithoutGil released;
     kernels().masked_conv.gated_backward(static_cast<DType>(dtype), threads, static_cast<First>(first), rows, half,
                                          pointer(grad), pointer(x), pointer(dx));
 }
 
-void elu(int dtype, int threads, std::int64_t rows, std::int64_t half, std::uintptr_t x, std::uintptr_t y) {
+inline void elu(int dtype, int threads, std::int64_t rows, std::int64_t half, std::uintptr_t x, std::uintptr_t y) {
     const WithoutGil released;
     kernels().masked_conv.concat_elu(static_cast<DType>(dtype), threads, rows, half, pointer(x), pointer(y));
 }
 
-void elu_backward(int dtype, int threads, std::int64_t rows, std::int64_t half, std::uintptr_t grad, std::uintptr_t x,
-                  std::uintptr_t dx) {
+inline void elu_backward(int dtype, int threads, std::int64_t rows, std::int64_t half, std::uintptr_t grad,
+                         std::uintptr_t x, std::uintptr_t dx) {
     const WithoutGil released;
     kernels().masked_conv.concat_elu_backward(static_cast<DType>(dtype), threads, rows, half, pointer(grad), pointer(x),
                                               pointer(dx));
 }
 
-}  // namespace
-
-void bind_masked_conv(py::module_& m) {
+inline void bind(py::module_& m) {
     using py::arg;
     m.def("masked_conv2d", &forward, arg("dtype"), arg("threads"), arg("live"), arg("stride"), arg("x"), arg("weight"),
           arg("bias"), arg("condition"), arg("per_pixel"), arg("activation"), arg("y"),
@@ -86,4 +82,4 @@ void bind_masked_conv(py::module_& m) {
           arg("x"), arg("dx"));
 }
 
-}  // namespace lapcore
+}  // namespace lapcore::bindings::masked_conv

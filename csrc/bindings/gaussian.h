@@ -1,58 +1,52 @@
 // lapcore/native/gaussian.py's side of csrc/cpu/gaussian.h.
+#pragma once
+
 #include "bindings/bindings.h"
-#include "cpu/dispatch.h"
-#include "gil.h"
-#include "tensors.h"
 
-namespace py = pybind11;
-
-namespace lapcore {
-namespace {
+namespace lapcore::bindings::gaussian {
 
 using Shape = std::pair<std::int64_t, std::int64_t>;        // rows, length
 using MomentRows = std::vector<std::optional<RowsTensor>>;  // mean, logvar and the prior's, or their gradients
 
-GaussianCall call_of(int dtype, int threads, const Shape& shape) {
+inline GaussianCall call_of(int dtype, int threads, const Shape& shape) {
     return {static_cast<DType>(dtype), threads, shape.first, shape.second};
 }
 
-Moments moments_of(const MomentRows& rows) {
+inline Moments moments_of(const MomentRows& rows) {
     return {rows_of(rows.at(0)), rows_of(rows.at(1)), rows_of(rows.at(2)), rows_of(rows.at(3))};
 }
 
-void forward(int dtype, int threads, const Shape& shape, const MomentRows& moments, const SeedsTensor& seeds,
-             std::uintptr_t z, std::uintptr_t kl) {
+inline void forward(int dtype, int threads, const Shape& shape, const MomentRows& moments, const SeedsTensor& seeds,
+                    std::uintptr_t z, std::uintptr_t kl) {
     const Moments m = moments_of(moments);
     const WithoutGil released;
     kernels().gaussian.forward(call_of(dtype, threads, shape), m, seeds_of(seeds), pointer(z), pointer(kl));
 }
 
-void backward(int dtype, int threads, const Shape& shape, const std::optional<RowsTensor>& grad_z,
-              std::uintptr_t grad_kl, const MomentRows& moments, const SeedsTensor& seeds,
-              const MomentRows& gradients) {
+inline void backward(int dtype, int threads, const Shape& shape, const std::optional<RowsTensor>& grad_z,
+                     std::uintptr_t grad_kl, const MomentRows& moments, const SeedsTensor& seeds,
+                     const MomentRows& gradients) {
     const Moments m = moments_of(moments), out = moments_of(gradients);
     const WithoutGil released;
     kernels().gaussian.backward(call_of(dtype, threads, shape), rows_of(grad_z), pointer(grad_kl), m, seeds_of(seeds),
                                 out);
 }
 
-void nll(int dtype, int threads, const Shape& shape, const RowsTensor& x, const RowsTensor& mean,
-         const RowsTensor& logvar, std::uintptr_t out) {
+inline void nll(int dtype, int threads, const Shape& shape, const RowsTensor& x, const RowsTensor& mean,
+                const RowsTensor& logvar, std::uintptr_t out) {
     const WithoutGil released;
     kernels().gaussian.nll(call_of(dtype, threads, shape), rows_of(x), rows_of(mean), rows_of(logvar), pointer(out));
 }
 
-void nll_backward(int dtype, int threads, const Shape& shape, std::uintptr_t grad, const RowsTensor& x,
-                  const RowsTensor& mean, const RowsTensor& logvar, std::uintptr_t d_x, std::uintptr_t d_mean,
-                  std::uintptr_t d_logvar) {
+inline void nll_backward(int dtype, int threads, const Shape& shape, std::uintptr_t grad, const RowsTensor& x,
+                         const RowsTensor& mean, const RowsTensor& logvar, std::uintptr_t d_x, std::uintptr_t d_mean,
+                         std::uintptr_t d_logvar) {
     const WithoutGil released;
     kernels().gaussian.nll_backward(call_of(dtype, threads, shape), pointer(grad), rows_of(x), rows_of(mean),
                                     rows_of(logvar), pointer(d_x), pointer(d_mean), pointer(d_logvar));
 }
 
-}  // namespace
-
-void bind_gaussian(py::module_& m) {
+inline void bind(py::module_& m) {
     using py::arg;
     m.def("gaussian_forward", &forward, arg("dtype"), arg("threads"), arg("shape"), arg("moments"), arg("seeds"),
           arg("z"), arg("kl"), "z and kl, which are 0 where they are not wanted.");
@@ -64,4 +58,4 @@ void bind_gaussian(py::module_& m) {
           arg("mean"), arg("logvar"), arg("d_x"), arg("d_mean"), arg("d_logvar"));
 }
 
-}  // namespace lapcore
+}  // namespace lapcore::bindings::gaussian
