@@ -81,7 +81,9 @@ def test_the_sdist_holds_what_it_takes_to_build(source: Path) -> None:
 def test_the_sdist_holds_the_sources_of_this_checkout(source: Path) -> None:
     """So that what is built from it is what was built here."""
     for folder in ("csrc", "kernels", "lapcore"):
-        sources = {path for path in (ROOT / folder).rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".py", ".pyi")}
+        sources = {
+            path for path in (ROOT / folder).rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".map", ".py", ".pyi")
+        }
         assert sources
         assert [path for path in sources if not (source / path.relative_to(ROOT)).is_file()] == []
 

@@ -47,7 +47,10 @@ def missing() -> str | None:
 def missing_cuda() -> str:
     """Why the native build has no CUDA kernels, and what to do about it."""
     reason = build_report().get("reason") or "nvcc was not found, or not asked for"
-    return f"lapcore._C has no CUDA kernels: {reason}; with nvcc on PATH: LAPCORE_BUILD=cuda pip install --force-reinstall ."
+    return (
+        f"lapcore._C has no CUDA kernels: {reason}; with nvcc on PATH, in lapcore's folder: "
+        "LAPCORE_BUILD=cuda pip install --force-reinstall ."
+    )
 
 
 def isa() -> str | None:
