@@ -23,7 +23,7 @@ import lapcore
 if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
     from tests import interpreter
 
-    interpreter.patch_once()
+    interpreter.hasten()
 # torch.device("meta"), under which models are loaded, remembers the allocators it first saw: let those be the real ones.
 _device_constructors()
 hypothesis.settings.register_profile("lapcore", deadline=None, max_examples=60, derandomize=True)
