@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from torch.utils._device import _device_constructors
 
 import lapcore
 
+if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
+    from tests import interpreter
+
+    interpreter.hasten()
 # torch.device("meta"), under which models are loaded, remembers the allocators it first saw: let those be the real ones.
 _device_constructors()
 hypothesis.settings.register_profile("lapcore", deadline=None, max_examples=60, derandomize=True)

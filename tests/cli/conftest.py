@@ -51,6 +51,15 @@ def failing(lapcore):
 
 
 @pytest.fixture
+def one_thread():
+    """As the processes of `start`: sums in another number of parts round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def picture(tmp_path):
     """picture("name.png", rows, columns) writes colour noise and returns its path."""
 

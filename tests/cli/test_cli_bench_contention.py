@@ -74,5 +74,5 @@ def test_bad_usage(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_no_such_case(failing):
-    assert "no case of contention has this in its name" in failing("bench", "contention", "--only", "no such case")
+def test_no_such_case(refused):
+    assert "no case of contention has this in its name" in refused("bench", "contention", "--only", "no such case")

@@ -14,10 +14,10 @@ from lapcore.data import open_images
 from tests.cli.conftest import contents, start
 
 
-def test_faces_are_data(lapcore, tmp_path):
-    result = lapcore("faces", "--count", 5, "--size", 16, "--out", tmp_path / "a")
-    assert result.returncode == 0, result.stderr
-    assert "5 faces of 16x16" in result.stdout and "faces: 5/5 images" in result.stderr
+def test_faces_are_data(tmp_path, capsys):
+    assert main(["faces", "--count", "5", "--size", "16", "--out", str(tmp_path / "a")]) == 0
+    said = capsys.readouterr()
+    assert "5 faces of 16x16" in said.out and "faces: 5/5 images" in said.err
     dataset = open_images(tmp_path / "a", size=16, attributes=["glasses", "hair"])
     assert len(dataset) == 5 and dataset.attributes[0] == "glasses" and dataset[4][0].shape == (3, 16, 16)
 
@@ -29,9 +29,9 @@ def test_another_seed_makes_other_faces(tmp_path):
     assert first.keys() == second.keys() and all(first[name] != second[name] for name in first)
 
 
-def test_a_folder_with_anything_in_it_is_refused(failing, tmp_path):
+def test_a_folder_with_anything_in_it_is_refused(refused, tmp_path):
     (tmp_path / "00000000.png").write_bytes(b"mine")
-    assert "not empty" in failing("faces", "--count", 2, "--out", tmp_path)
+    assert "not empty" in refused("faces", "--count", 2, "--out", tmp_path)
     assert contents(tmp_path) == {"00000000.png": b"mine"}
 
 

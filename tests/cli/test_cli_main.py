@@ -16,11 +16,10 @@ from lapcore.errors import CheckpointError, MissingDependencyError
 from lapcore.training import Stopped
 
 
-def test_help_lists_the_commands(lapcore):
-    result = lapcore("--help")
-    assert result.returncode == 0 and result.stderr == ""
+def test_help_lists_the_commands(run):
+    shown = run("--help")
     for name in cli.COMMANDS:
-        assert f"\n  {name} " in result.stdout
+        assert f"\n  {name} " in shown
 
 
 @pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "train"])

@@ -1,4 +1,4 @@
-"""`lapcore train` by subprocess: from a folder of pictures to a model that samples; settings files, resumption, refusals."""
+"""`lapcore train`: from a folder of pictures to a model that samples; settings files, resumption, refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import signal
 import time
 
 import pytest
-import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -34,11 +33,10 @@ def same_weights(a, b):
     return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
 
 
-def test_train_then_sample(lapcore, photos, tmp_path):
+def test_train_then_sample(one_thread, photos, tmp_path, capsys):
     run = tmp_path / "run"
-    result = lapcore("train", "vae", "--data", photos, "--out", run, *TINY, *SMALL)
-    assert result.returncode == 0, result.stderr
-    assert str(run / "model") in result.stdout and "Traceback" not in result.stderr
+    assert in_process("vae", "--data", photos, "--out", run, *TINY, *SMALL) == 0, capsys.readouterr().err
+    assert str(run / "model") in capsys.readouterr().out
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"] == "vae" and config["options"]["latent"] == 8 and config["train"]["steps"] == [6]
     assert main(["sample", str(run), "--seeds", "0-2", "--out", str(tmp_path / "samples"), "--batch", "4"]) == 0
@@ -81,15 +79,6 @@ def test_autoregressive_models_train_and_are_measured(model, settings, one_threa
     assert losses["bpd"] == pytest.approx(losses["loss"] / math.log(2))
 
 
-@pytest.fixture
-def one_thread():
-    """As the processes of `start`: sums in another number of parts round differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def in_process(*arguments):
     return main(["train", *map(str, arguments)])
 
@@ -126,7 +115,7 @@ def stopped_at(out, number, *arguments):
     return stderr.splitlines()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_with_the_command_that_it_names(number, one_thread, photos, tmp_path, capsys):
     settings = ["--data", photos, *TINY, *SMALL, "--steps", 150, "--checkpoint_every", 50, "--log_every", 50]
     out = tmp_path / "cut short's"

@@ -158,15 +158,17 @@ def bits(dtype: torch.dtype, side: int) -> None:
     random.bits((4, side * side), torch.arange(4), 0, torch.device("cpu"))
 
 
-def mixture(dtype: torch.dtype, side: int) -> None:
-    """Of colour in the one mode, of grey in the other."""
-    for channels, mode in ((3, "exact"), (1, "official")):
-        params, x = (torch.zeros(4, size, side, side) for size in (20 if channels == 3 else 6, channels))
-        params, x = params.to(dtype), x.to(torch.promote_types(dtype, torch.float32))
-        likelihood.discretized_logistic_mixture_nll(params, x, mode)
-        likelihood.discretized_logistic_mixture_nll_backward(x[:, 0, 0, 0], params, x, mode, channels == 3)
-        for seeds in (torch.tensor([3]), torch.arange(4)):
-            likelihood.sample_discretized_logistic_mixture(params, channels, seeds, 0, True)
+def mixture(dtype: torch.dtype, side: int, channels: int = 3, mode: str = "exact") -> None:
+    params, x = (torch.zeros(4, size, side, side) for size in (20 if channels == 3 else 6, channels))
+    params, x = params.to(dtype), x.to(torch.promote_types(dtype, torch.float32))
+    likelihood.discretized_logistic_mixture_nll(params, x, mode)
+    likelihood.discretized_logistic_mixture_nll_backward(x[:, 0, 0, 0], params, x, mode, channels == 3)
+    for seeds in (torch.tensor([3]), torch.arange(4)):
+        likelihood.sample_discretized_logistic_mixture(params, channels, seeds, 0, True)
+
+
+def grey_mixture(dtype: torch.dtype, side: int) -> None:
+    mixture(dtype, side, 1, "official")
 
 
 def rows(dtype: torch.dtype, side: int, count: int) -> list[torch.Tensor]:
@@ -247,7 +249,7 @@ CASES: dict[str, Callable[[torch.dtype, int], None]] = {
     each.__name__: each
     for each in (
         *(laplacian, laplacian_adjoint, collapse, gaussian, collapse_adjoint, loss, circular, table),
-        *(bits, uniform, normal, mixture, vector_quantize, parzen),
+        *(bits, uniform, normal, mixture, grey_mixture, vector_quantize, parzen),
         *(reparameterize, reparameterize_kl, reparameterize_kl_backward, learned_prior, nll),
         *(masked_plain, masked_groups, masked_tf32, masked_strided, gates),
     )

@@ -19,15 +19,15 @@ FEW = [
     *("laplacian:float32:256", "laplacian_adjoint:float32:256", "collapse:float32:256", "gaussian:float32:256"),
     *("loss:bfloat16:128", "circular:uint8:256", "bits:int32:64", "uniform:float32:64", "normal:float32:64"),
     *("vector_quantize:float16:64", "parzen:float32:3072", "mixture:float32:32", "nll:float16:64"),
-    *("reparameterize_kl:float32:64", "reparameterize_kl_backward:float32:64", "learned_prior:float64:64"),
-    *("masked_plain:bfloat16:256", "masked_tf32:float32:64", "gates:bfloat16:64"),
+    *("reparameterize_kl:float32:64", "reparameterize_kl_backward:float32:64", "learned_prior:float32:64"),
+    *("masked_plain:bfloat16:256", "gates:bfloat16:64"),
 ]
 # name:dtype:side; 256 is cut into strips, 128 fills one, 64 takes one launch for all its levels.
 CASES = {
     80: [
         *("laplacian:float32:256", "laplacian_adjoint:bfloat16:64", "circular:float64:256"),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
-        *("normal:float16:64", "mixture:float32:32"),
+        *("normal:float16:64", "mixture:float32:32", "grey_mixture:float32:32"),
         *("masked_plain:bfloat16:3", "masked_groups:float16:96"),
     ],
     90: [
@@ -38,12 +38,25 @@ CASES = {
         *("loss:float32:256", "table:float64:256"),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:3", "parzen:bfloat16:784", "parzen:float32:3"),
         *("normal:bfloat16:64", "normal:float64:64", "mixture:bfloat16:32", "mixture:float64:32"),
-        *("reparameterize_kl:bfloat16:64", "learned_prior:float32:64", "reparameterize:float32:9"),
+        *(f"grey_mixture:{dtype}:32" for dtype in ("float32", "bfloat16", "float64")),
+        *("reparameterize_kl:bfloat16:64", "learned_prior:float64:64", "reparameterize:float32:9"),
         *("nll:float32:64", "nll:float64:64"),
-        *("masked_groups:bfloat16:3", "masked_strided:float32:32", "gates:float32:64", "gates:float64:64"),
+        *(
+            "masked_tf32:float32:64",
+            "masked_groups:bfloat16:3",
+            "masked_strided:float32:32",
+            "gates:float32:64",
+            "gates:float64:64",
+        ),
     ],
     100: [
-        *("laplacian:uint8:64", "laplacian_adjoint:float32:256", "loss:float64:128", "mixture:float16:32"),
+        *(
+            "laplacian:uint8:64",
+            "laplacian_adjoint:float32:256",
+            "loss:float64:128",
+            "mixture:float16:32",
+            "grey_mixture:float16:32",
+        ),
         *("vector_quantize:float32:64", "vector_quantize:bfloat16:64", "parzen:float32:3072"),
         "learned_prior:bfloat16:9",
         *("masked_plain:bfloat16:256", "masked_groups:float16:96", "gates:float16:64"),

@@ -65,5 +65,5 @@ def test_random_calls_of_the_installed_module(family: str) -> None:
 
     if (reason := native.missing()) is not None:
         pytest.skip(reason)
-    done = fuzz(family, Path(native.load().__file__), SEED + 1, CALLS // (5 if family == "pyramid" else 20))
+    done = fuzz(family, Path(native.load().__file__), SEED + 1, CALLS // (10 if family == "pyramid" else 20))
     assert done.returncode == 0, done.stdout[-8000:]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lapcore.nn.batch_norm import BatchNorm1d, BatchNorm2d
+from tests.processes import in_two
 
 CASES: list[tuple[type[nn.Module], tuple[int, ...], dict[str, Any]]] = [
     (BatchNorm2d, (6, 3, 4, 5), {}),
@@ -54,7 +55,7 @@ def work(rank: int, folder: str) -> None:
 
 
 def test_two_processes_share_the_statistics_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
+    in_two(work, tmp_path)
     for index in range(len(CASES)):
         whole = results(*case(index))
         first, second = (torch.load(tmp_path / f"{index}-{rank}.pt") for rank in (0, 1))

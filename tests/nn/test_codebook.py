@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 import lapcore
 from lapcore.nn import VectorQuantizer, codebook
 from tests.oracle import vector_quantize as oracle
+from tests.processes import in_two
 from tests.tolerance import assert_close, assert_same_bits, to_numpy
 
 
@@ -213,7 +214,7 @@ def _share(rank: int, folder: str) -> None:
 
 @pytest.mark.skipif(not distributed.is_available(), reason="torch was built without distributed")
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    multiprocessing.spawn(_share, (str(tmp_path),), nprocs=2)
+    in_two(_share, tmp_path)
     for decay in (None, 0.99):
         one = VectorQuantizer(9, 3, axis=-1, decay=decay, restart_after=2, seed=3)
         for step, counts in enumerate(BATCHES):

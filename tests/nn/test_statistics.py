@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lapcore.nn.processes import gathered, processes, summed
 from lapcore.nn.running_gaussians import CodeGaussian, ErrorVariance
 from lapcore.nn.subspace import PrincipalSubspace
+from tests.processes import in_two
 
 LAYERS: dict[str, tuple[int, ...]] = {"gaussian": (5,), "errors": (5, 2, 2), "subspace": (5,)}
 
@@ -42,7 +43,7 @@ def work(rank: int, folder: str) -> None:
 
 
 def test_two_processes_keep_the_statistics_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
+    in_two(work, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     for kind in LAYERS:
         for name, expected in followed(kind, slice(None)).items():

@@ -47,7 +47,6 @@ POINTS: dict[str, list[tuple[object, str, int]]] = {
 
 
 def main(folder: Path, kind: str) -> None:
-    torch.set_num_threads(1)
     assert child(lambda: run(folder / "whole", kind=kind)) == 0
     wanted = (folder / "whole/model/model.safetensors").read_bytes()
     wanted_log = losses(folder / "whole")
@@ -58,7 +57,7 @@ def main(folder: Path, kind: str) -> None:
         again = child(lambda out=out, fresh=fresh: run(out, resume=not fresh, kind=kind))  # type: ignore[misc]
         same = again == 0 and (out / "model/model.safetensors").read_bytes() == wanted and losses(out) == wanted_log
         litter = [path.name for path in out.rglob(".tmp-*")]
-        print(json.dumps({"point": out.name, "status": status, "same": same, "litter": litter}))
+        print(json.dumps({"kind": kind, "point": out.name, "status": status, "same": same, "litter": litter}))
 
 
 def losses(out: Path) -> list[object]:
@@ -67,4 +66,6 @@ def losses(out: Path) -> list[object]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    torch.set_num_threads(1)
+    for kind in POINTS:
+        main(Path(sys.argv[1]) / kind, kind)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,11 @@ def python(*arguments: str, fails: bool = False) -> str:
     return out
 
 
-@pytest.mark.parametrize(("kind", "points"), [("tiny", 11), ("duel", 4)])
-def test_killed_at_any_moment_the_run_ends_in_the_same_bytes(kind: str, points: int, tmp_path: Path) -> None:
-    results = [json.loads(line) for line in python("-m", "tests.training.killed", str(tmp_path), kind).splitlines()]
-    assert len(results) == points
+def test_killed_at_any_moment_the_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    results = [json.loads(line) for line in python("-m", "tests.training.killed", str(tmp_path)).splitlines()]
+    assert Counter(result["kind"] for result in results) == {"tiny": 11, "duel": 4}
     for result in results:
-        assert result == {"point": result["point"], "status": -9, "same": True, "litter": []}
+        assert result == {"kind": result["kind"], "point": result["point"], "status": -9, "same": True, "litter": []}
 
 
 LAUNCH = {
@@ -59,21 +59,45 @@ LAUNCH = {
 
 PLAIN = {"norm": False, "dropout": 0.0}
 SGD = {"optimizer": "sgd", "lr": 0.05, "momentum": 0.5}
+SAME: dict[str, tuple[dict[str, Any], float]] = {
+    "Adam": ({"kind": "tiny", "model": PLAIN}, 1e-4),
+    "batch norm": ({"kind": "tiny", "model": {"dropout": 0.0}, "players": {"model": SGD}}, 2e-6),
+    "vae": ({"kind": "vae", "players": {"model": SGD}}, 2e-6),
+    "duel": ({"kind": "duel", "players": {"critic": SGD}}, 2e-6),
+}
+"""Runs of which two processes make the weights that one makes, and how near they come."""
 
 
-@pytest.mark.parametrize(
-    ("launcher", "kind", "model", "players", "atol"),
-    [
-        ("torchrun", "tiny", PLAIN, {}, 1e-4),
-        ("accelerate", "tiny", PLAIN, {}, 1e-4),
-        ("torchrun", "tiny", {"dropout": 0.0}, {"model": SGD}, 2e-6),
-        ("torchrun", "vae", {}, {"model": SGD}, 2e-6),
-        ("torchrun", "duel", {}, {"critic": SGD}, 2e-6),
-    ],
-)
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[list[int]]]]:
+    """The folder of the runs of two processes, by name, and the exit statuses of both."""
+    folder = tmp_path_factory.mktemp("pairs")
+    runs = {name: [settings] for name, (settings, _) in SAME.items()}
+    runs |= {"whole": [{"kind": "duel"}], "cut": [{"kind": "duel", "die": 13}, {"kind": "duel", "resume": True}]}
+    every = [[{"out": str(folder / name), **part} for part in parts] for name, parts in runs.items()]
+    lines = python("-m", "tests.training.pair", json.dumps(every)).splitlines()
+    return folder, dict(zip(runs, map(json.loads, lines), strict=True))
+
+
+def assert_same_run(two: Path, folder: Path, settings: dict[str, Any], atol: float) -> None:
+    run(folder / "one", **settings)
+    one, two_ = (safetensors.torch.load_file(path / "model/model.safetensors") for path in (folder / "one", two))
+    for name, weight in one.items():
+        torch.testing.assert_close(two_[name], weight, rtol=0, atol=atol)
+    logged = [
+        [json.loads(line)["losses"] for line in (path / "log.jsonl").read_text().splitlines()]
+        for path in (folder / "one", two)
+    ]
+    for mine, theirs in zip(*logged, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4)
+    newest = checkpoints(two / "checkpoints")[-1].name
+    assert newest == {"tiny": "step-00000017", "duel": "step-00000011", "vae": "step-00000006"}[settings["kind"]]
+
+
+@pytest.mark.parametrize("name", SAME)
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_do_what_one_does(
-    launcher: str, kind: str, model: dict[str, Any], players: dict[str, Any], atol: float, tmp_path: Path
+    name: str, pairs: tuple[Path, dict[str, list[list[int]]]], tmp_path: Path
 ) -> None:
     """The weights are those of one process, batch norm included; without dropout, which each process draws for itself.
 
@@ -81,31 +105,26 @@ def test_two_processes_do_what_one_does(
     shares have rounded, and twice that by momentum, 2 * 17 * 0.05 * 16 u < 2e-6. Those of Adam are lr m / sqrt(v), and a gradient
     near 0 turns rounding into steps of up to lr: they are tried without batch norm, which leaves biases none but such.
     """
-    settings = {"kind": kind, "model": model, "players": players}
-    options = json.dumps({"out": str(tmp_path / "two"), **settings})
-    python(*LAUNCH[launcher], "-m", "tests.training.tiny", options)
-    run(tmp_path / "one", **settings)
-    one, two = (safetensors.torch.load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=0, atol=atol)
-    logged = [
-        [json.loads(line)["losses"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    for mine, theirs in zip(*logged, strict=True):
-        assert theirs == pytest.approx(mine, rel=1e-4)
-    newest = checkpoints(tmp_path / "two/checkpoints")[-1].name
-    assert newest == {"tiny": "step-00000017", "duel": "step-00000011", "vae": "step-00000006"}[kind]
+    folder, statuses = pairs
+    assert statuses[name] == [[0, 0]]
+    assert_same_run(folder / name, tmp_path, *SAME[name])
 
 
-def test_two_processes_are_killed_and_resumed(tmp_path: Path) -> None:
-    """One is killed in the critic's 13th turn, of step 7, and the launcher ends the other."""
-    for name, parts in {"whole": [{}], "cut": [{"die": 13}, {"resume": True}]}.items():
-        for part in parts:
-            options = json.dumps({"out": str(tmp_path / name), "kind": "duel", **part})
-            python(*LAUNCH["torchrun"], "-m", "tests.training.tiny", options, fails="die" in part)
-            assert (tmp_path / name / "model").exists() != ("die" in part)
-    one, two = (tmp_path / name / "model/model.safetensors" for name in ("whole", "cut"))
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCH)
+@pytest.mark.usefixtures("one_thread")
+def test_every_launcher_is_understood(launcher: str, tmp_path: Path) -> None:
+    settings, atol = SAME["Adam"]
+    python(*LAUNCH[launcher], "-m", "tests.training.tiny", json.dumps({"out": str(tmp_path / "two"), **settings}))
+    assert_same_run(tmp_path / "two", tmp_path, settings, atol)
+
+
+def test_two_processes_are_killed_and_resumed(pairs: tuple[Path, dict[str, list[list[int]]]]) -> None:
+    """One is killed in the critic's 13th turn, of step 7, and the other fails or is ended."""
+    folder, statuses = pairs
+    (other, killed), resumed = statuses["cut"]
+    assert killed == -signal.SIGKILL and other != 0 and resumed == [0, 0] and statuses["whole"] == [[0, 0]]
+    one, two = (folder / name / "model/model.safetensors" for name in ("whole", "cut"))
     assert one.read_bytes() == two.read_bytes()
 
 

@@ -221,10 +221,14 @@ def die_at(owner: object, name: str, count: int) -> None:
     setattr(owner, name, counted)
 
 
-if __name__ == "__main__":
-    options = json.loads(sys.argv[1])
+def main(options: dict[str, Any]) -> None:
+    """A run; rank 1 dies in the optimizer step numbered `die`."""
     torch.set_num_threads(1)
     last_turn = options.pop("die", None)
     if last_turn and os.environ["RANK"] == "1":
         die_at(torch.optim.AdamW, "step", last_turn)
     run(Path(options.pop("out")), **options)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
