@@ -21,7 +21,6 @@ constexpr bool in_place(DType dtype) {
     return dtype == (std::is_same_v<C, double> ? DType::float64 : DType::float32);
 }
 
-
 // These are in typed_elements.cpp.
 
 // The elements first, first + stride, .., n of them.
