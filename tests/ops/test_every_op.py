@@ -315,17 +315,40 @@ def test_compiled_gradients_equal_eager(name: str) -> None:
         assert_same_bits(a, b)
 
 
-@every_op
-def test_opcheck(name: str) -> None:
-    """torch.library's own checks on the calls that the compiled op, forward and backward, makes."""
+def opcheck(call: tuple[Any, ...], grad: bool, *checks: str) -> None:
+    """torch.library's own checks, by default all."""
+    target, args, kwargs = call
+    args, kwargs = map_floats(lambda t: t.detach().requires_grad_(grad), (args, kwargs))
+    torch.library.opcheck(target, args, kwargs, **({"test_utils": checks} if checks else {}))
+
+
+def recorded(name: str) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """The calls that the compiled op makes, forward and backward."""
     recorder, call = Recorder(), with_gradients(EXAMPLES[name]())
-    outputs, inputs = recorder.run(name, call), floats(call)
+    outputs = recorder.run(name, call)
+    forward = len(recorder.calls)
     if name not in DRAWS:
         gradients(name, outputs, call, incoming(outputs))
     assert set(OPS[name].registered) <= {target.name() for target, _, _ in recorder.calls}
-    for target, args, kwargs in recorder.calls:
-        args, kwargs = map_floats(lambda t: t.detach().requires_grad_(bool(inputs)), (args, kwargs))
-        torch.library.opcheck(target, args, kwargs)
+    return recorder.calls[:forward], recorder.calls[forward:]
+
+
+@every_op
+def test_opcheck(name: str) -> None:
+    """Second derivatives, with whose formulas a tracer of symbolic shapes takes long, are traced with the shapes there are."""
+    forward, backward = recorded(name)
+    for call in forward:
+        opcheck(call, bool(floats(EXAMPLES[name]())))
+    for call in backward:
+        opcheck(call, False)
+        opcheck(call, True, "test_autograd_registration", "test_aot_dispatch_static")
+
+
+@pytest.mark.slow
+@differentiable
+def test_opcheck_of_second_derivatives(name: str) -> None:
+    for call in recorded(name)[1]:
+        opcheck(call, True)
 
 
 @every_op

@@ -208,10 +208,10 @@ def test_a_row_does_not_depend_on_its_batch(backend: str, slow_backend: bool, de
 
 @pytest.mark.heavy
 def test_memory_holds_no_table(backend: str, device: str) -> None:
-    """A table of 10000 x 10000 scores would take 400 MB, and a gradient at least two of them."""
+    """A table of 5000 x 5000 scores would take 100 MB, and a gradient at least two of them."""
     if device == "cuda":
         pytest.skip("counts the memory of the CPU")
-    x, samples = (draw((10_000, 4), seed).requires_grad_() for seed in (1, 2))
+    x, samples = (draw((5_000, 4), seed).requires_grad_() for seed in (1, 2))
 
     def call() -> None:
         torch.autograd.grad(lapcore.parzen_log_likelihood(x, samples, 0.5).sum(), (x, samples))

@@ -136,7 +136,7 @@ def test_layout_does_not_change_a_bit(backend: str, device: str) -> None:
 
 
 def test_random_images_equal_the_oracle(backend: str, slow_backend: bool, device: str) -> None:
-    images = strategies.images(max_side=4, max_lead=1) if slow_backend else strategies.images(max_side=24)
+    images = strategies.images(max_side=4, max_lead=1) if slow_backend else strategies.images(max_side=40)
 
     @settings(max_examples=6 if slow_backend else 80)
     @given(x=images, border=strategies.borders, levels=st.integers(0, 2 if slow_backend else 5))
