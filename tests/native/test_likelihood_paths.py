@@ -24,8 +24,8 @@ def on_the_cpu_backend() -> Iterator[None]:
         yield
 
 
-def everything(*shape: int) -> list[Tensor]:
-    params, x = draw_params(shape, 1, torch.float32), draw_image(shape, dtype=torch.float32)
+def everything(*shape: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    params, x = draw_params(shape, 1, dtype), draw_image(shape, dtype=torch.promote_types(dtype, torch.float32))
     return [
         nll(params, x),
         *gradients(params, x, torch.ones(shape[0])),
@@ -42,11 +42,12 @@ def test_threads_do_not_matter(threads: int) -> None:
         assert_same_bits(a, b)
 
 
-def test_every_instruction_set_gives_the_same_bits() -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_instruction_set_gives_the_same_bits(dtype: torch.dtype) -> None:
     results = []
     for isa in _C.isas():
         _C.use_isa(isa)
-        results.append(everything(2, 3, 3, 5, 27))
+        results.append(everything(2, 3, 3, 5, 27, dtype=dtype))
     for other in results[1:]:
         for a, b in zip(other, results[0], strict=True):
             assert_same_bits(a, b)
