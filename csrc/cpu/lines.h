@@ -55,13 +55,15 @@ void combine_rows(const TapsColumn<S, C>& column, std::int64_t n, const Line<C>&
 template <class C>
 void pad_line(const Axis& axis, const Line<C>& line) {
     const std::int64_t n = axis.n_src();
-    const auto at = [&](std::int64_t p) -> C& {
-        if (!axis.decimates()) return line.whole()[p];
-        return (p & 1 ? line.odd() : line.whole())[p >> 1];
+    const bool halved = axis.decimates();
+    C *const whole = line.whole(), *const odd = line.odd();
+    const auto at = [=](std::int64_t p) -> C* {
+        if (!halved) return whole + p;
+        return (p % 2 != 0 ? odd : whole) + (p >> 1);
     };
     for (const std::int64_t p : {std::int64_t(-2), std::int64_t(-1), n, n + 1}) {
         const std::int64_t from = axis.padding(p);
-        at(p) = from == kOutside ? C(0) : at(from);
+        *at(p) = from == kOutside ? C(0) : *at(from);
     }
 }
 
